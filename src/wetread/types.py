@@ -1,0 +1,194 @@
+"""The frozen records that the parts hand to each other.
+
+A :class:`Image` holds pixels; everything else is a pydantic model that writes itself as JSON,
+with the same schema for the command line, the Python API and the service.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "Box",
+    "Decision",
+    "Estimate",
+    "Evidence",
+    "GateResult",
+    "Image",
+    "ImageFacts",
+    "LabelReading",
+    "ModelIdentity",
+    "OperatingPoint",
+    "Read",
+    "Step",
+    "Task",
+]
+
+Task = Literal["binary", "multiclass", "multilabel"]
+Decision = Literal["positive", "negative", "withheld"]
+
+
+class Record(BaseModel):
+    """Base of the records: frozen, and a key that nobody declared is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Step(Record):
+    """One thing that was done to the pixels, e.g. ``voi window`` with its centre and width."""
+
+    name: str
+    detail: dict[str, Any] = Field(default_factory=dict)
+
+
+class ImageFacts(Record):
+    """What the file says about the image. Absent facts are None, never a default.
+
+    ``spacing_mm`` is (row, column) from Pixel Spacing (0028,0030), else Imager Pixel Spacing
+    (0018,1164). ``age_years`` comes from Patient's Age (0010,1010). ``colour`` is the share
+    (0-1) of pixels that are visibly coloured.
+    """
+
+    name: str
+    format: str
+    sha256: str
+    rows: int
+    columns: int
+    bits: int
+    photometric_interpretation: str | None = None
+    spacing_mm: tuple[float, float] | None = None
+    modality: str | None = None
+    body_part: str | None = None
+    view: str | None = None
+    laterality: str | None = None
+    patient: str | None = None
+    sex: str | None = None
+    age_years: float | None = None
+    study_uid: str | None = None
+    series_uid: str | None = None
+    instance_uid: str | None = None
+    transfer_syntax_uid: str | None = None
+    manufacturer: str | None = None
+    colour: float = 0.0
+    burned_in_annotation: bool | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One radiograph, ready to be looked at.
+
+    ``pixels``: float32, shape (rows, columns), range [0, 1]; bright means dense (the
+    MONOCHROME2 sense) and patient's orientation is as stored. ``applied`` lists, in order, what
+    was done to the stored values.
+    """
+
+    pixels: NDArray[np.float32]
+    facts: ImageFacts
+    applied: tuple[Step, ...] = field(default=())
+
+
+class Box(Record):
+    """A rectangle in pixels of the original image: ``x``, ``y`` of the upper left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float | None = None
+
+
+class Estimate(Record):
+    """A number with its 95 % interval, the n behind it and how the interval was made.
+
+    ``low`` and ``high`` are None where an interval would mislead; ``note`` then says why.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    method: str = ""
+    note: str = ""
+
+
+class OperatingPoint(Record):
+    """A threshold on the calibrated probability, the rule that chose it, and what it gave there.
+
+    Sensitivity and specificity are those of the validation split on which it was chosen.
+    """
+
+    name: str
+    label: str
+    threshold: float
+    rule: str
+    sensitivity: Estimate
+    specificity: Estimate
+
+
+class GateResult(Record):
+    """Whether the reader was built for this image; ``reasons`` are empty when it passed.
+
+    ``distance`` is the outlier score of the image's features, ``limit`` the threshold that
+    the validation split gave; both None for a reader without feature statistics.
+    """
+
+    passed: bool
+    reasons: tuple[str, ...] = ()
+    distance: float | None = None
+    limit: float | None = None
+
+
+class Evidence(Record):
+    """Where the reader looked for one label.
+
+    ``heatmap`` is a PNG path relative to the result folder, or None with ``status`` saying why.
+    ``boxes`` are in pixels of the original image.
+    """
+
+    method: str
+    target: str
+    layer: str
+    status: str = "made"
+    heatmap: str | None = None
+    boxes: tuple[Box, ...] = ()
+    limits: tuple[str, ...] = ()
+
+
+class LabelReading(Record):
+    """The answer for one label: calibrated probability (0-1) and decision at the operating point."""
+
+    label: str
+    probability: float | None
+    decision: Decision
+    operating_point: OperatingPoint | None = None
+    reason: str = ""
+    evidence: Evidence | None = None
+
+
+class ModelIdentity(Record):
+    """Which reader answered: name, version, sha256 of its weights, and its audit verdict."""
+
+    name: str
+    version: str
+    sha256: str
+    audit_verdict: str = "not audited"
+
+
+class Read(Record):
+    """One image read. ``labels`` carry no probability when the gate refused the image."""
+
+    schema_version: Literal["1"] = "1"
+    image: ImageFacts
+    applied: tuple[Step, ...]
+    gate: GateResult
+    labels: tuple[LabelReading, ...]
+    model: ModelIdentity
+    timings_ms: dict[str, float]
+    warnings: tuple[str, ...] = ()
+    disclaimer: str = "Research use only. Not a diagnosis."
