@@ -1,0 +1,1 @@
+"""Tables of images: import, check, split; and synthetic studies."""
