@@ -25,6 +25,7 @@ __all__ = [
     "ModelIdentity",
     "OperatingPoint",
     "Read",
+    "Record",
     "Step",
     "Task",
 ]

@@ -1,0 +1,274 @@
+"""Reader bundles on disk: a folder with card, safetensors weights and a README made from the card.
+
+Weights are stored as float16 (computed in float32). A bundle is written whole or not at all,
+verified by hash when loaded, and never holds a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from wetread.errors import BundleRefused, expected
+from wetread.models.card import ReaderCard, parse_card
+from wetread.models.readme import card_readme
+
+if TYPE_CHECKING:
+    from wetread.models.networks import Network
+    from wetread.models.outlier import FeatureStatistics
+    from wetread.models.predict import Reader
+
+__all__ = [
+    "ZOO",
+    "export_reader",
+    "find_reader",
+    "import_reader",
+    "list_readers",
+    "load_card",
+    "load_reader",
+    "network_file",
+    "save_reader",
+]
+
+ZOO = Path(__file__).parent / "zoo"
+"""Readers shipped with the package."""
+
+_PICKLES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib", ".npy", ".npz"}
+_GATE_FILE = "gate.safetensors"
+_MAX_BUNDLE_BYTES = 8 << 30
+
+
+def network_file(index: int) -> str:
+    """Name of the weights file of network ``index`` (0: ``model.safetensors``)."""
+    return "model.safetensors" if index == 0 else f"model-{index + 1}.safetensors"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _whole_folder(target: Path) -> Iterator[Path]:
+    """Yield a scratch folder beside ``target`` that takes its place when all went well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield scratch
+        scratch.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(scratch, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def save_reader(
+    folder: Path, card: ReaderCard, networks: Sequence[Network], statistics: FeatureStatistics | None = None
+) -> ReaderCard:
+    """Write a bundle to ``folder`` (replaced if it exists); return the card with its hashes filled in."""
+    import numpy as np
+    from safetensors.numpy import save_file as save_arrays
+    from safetensors.torch import save_file
+
+    with _whole_folder(folder) as scratch:
+        hashes: dict[str, str] = {}
+        for index, network in enumerate(networks):
+            halves = {
+                key: (value.half() if value.is_floating_point() else value).contiguous()
+                for key, value in network.state_dict().items()
+            }
+            save_file(halves, scratch / network_file(index))
+            hashes[network_file(index)] = _sha256(scratch / network_file(index))
+        if statistics is not None:
+            save_arrays({k: np.asarray(v) for k, v in statistics.tensors().items()}, scratch / _GATE_FILE)
+            hashes[_GATE_FILE] = _sha256(scratch / _GATE_FILE)
+        final = card.model_copy(update={"weights": hashes, "networks": len(networks)})
+        (scratch / "card.json").write_text(final.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (scratch / "README.md").write_text(card_readme(final), encoding="utf-8")
+    return final
+
+
+def _shelves(extra: Sequence[Path]) -> list[Path]:
+    return [*extra, ZOO]
+
+
+def list_readers(shelves: Sequence[Path] = ()) -> list[tuple[Path, ReaderCard]]:
+    """Return (folder, card) of every reader on the given shelves and in the package, by name."""
+    folders = [path.parent for shelf in _shelves(shelves) if shelf.is_dir() for path in shelf.glob("*/card.json")]
+    found = [(folder, load_card(folder)) for folder in folders]
+    return sorted(found, key=lambda pair: pair[1].name)
+
+
+def find_reader(name: str | Path, shelves: Sequence[Path] = ()) -> Path:
+    """Return the folder of a reader given its name or its folder (a run folder works too).
+
+    Raises:
+        BundleRefused: there is none; the message lists those there are.
+    """
+    given = Path(name)
+    for candidate in (given, given / "reader"):
+        if (candidate / "card.json").is_file():
+            return candidate
+    for shelf in _shelves(shelves):
+        if given.name == str(name) and (shelf / str(name) / "card.json").is_file():
+            return shelf / str(name)
+    known = ", ".join(card.name for _, card in list_readers(shelves)) or "none installed"
+    raise BundleRefused(
+        expected("the name or folder of a reader", repr(str(name)), f"choose one of: {known}; or train one")
+    )
+
+
+def load_card(folder: Path) -> ReaderCard:
+    """Read the card of the bundle in ``folder``."""
+    try:
+        text = (folder / "card.json").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleRefused(
+            expected(f"a readable card.json in {folder.name}", type(error).__name__, "check the path")
+        ) from error
+    return parse_card(text, folder.name)
+
+
+def _verify(folder: Path, weights: Mapping[str, str]) -> None:
+    for name, wanted in weights.items():
+        file = folder / name
+        if PurePosixPath(name).name != name or file.suffix != ".safetensors":
+            raise BundleRefused(expected("plain .safetensors names in the card", repr(name), "export it again"))
+        if not file.is_file():
+            raise BundleRefused(expected(f"{name} in {folder.name}", "no such file", "copy the whole folder"))
+        if (found := _sha256(file)) != wanted:
+            raise BundleRefused(
+                expected(f"{name} with sha256 {wanted[:12]}…", f"{found[:12]}…", "copy or export the reader again")
+            )
+
+
+def load_reader(name: str | Path, shelves: Sequence[Path] = ()) -> Reader:
+    """Load a reader by name or folder, after checking the hashes of its weights.
+
+    Raises:
+        BundleRefused: no such reader, a damaged or altered file, or weights that do not fit.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file as load_arrays
+    from safetensors.torch import load_file
+
+    from wetread.models.backbones import build_network
+    from wetread.models.outlier import FeatureStatistics
+    from wetread.models.predict import Reader
+
+    folder = find_reader(name, shelves)
+    card = load_card(folder)
+    _verify(folder, card.weights)
+    networks = []
+    for index in range(card.networks):
+        network = build_network(
+            card.architecture, card.head, card.input, len(card.labels), softmax=card.task == "multiclass"
+        )
+        try:
+            state = load_file(folder / network_file(index))
+            full = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+            network.load_state_dict(full)
+        except (RuntimeError, SafetensorError, OSError) as error:
+            raise BundleRefused(
+                expected(f"weights of {card.architecture}", f"others in {network_file(index)}", "export it again")
+            ) from error
+        networks.append(network.to(memory_format=torch.channels_last))
+    gate = folder / _GATE_FILE
+    statistics = FeatureStatistics.from_tensors(load_arrays(gate)) if _GATE_FILE in card.weights else None
+    return Reader(card, networks, statistics)
+
+
+def export_reader(name: str | Path, target: Path, shelves: Sequence[Path] = ()) -> Path:
+    """Write the reader to ``target``: a ``.zip`` file, or a folder of that name."""
+    folder = find_reader(name, shelves)
+    card = load_card(folder)
+    _verify(folder, card.weights)
+    if target.exists():
+        raise BundleRefused(expected("a new path to export to", f"{target.name} exists", "choose another"))
+    files = [folder / part for part in ("card.json", "README.md", *card.weights)]
+    if target.suffix != ".zip":
+        with _whole_folder(target) as scratch:
+            for file in files:
+                shutil.copy2(file, scratch / file.name)
+        return target
+    partial = target.with_suffix(".zip.partial")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+            for file in files:
+                archive.write(file, file.name)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _unpack(archive_path: Path, scratch: Path) -> None:
+    """Unpack a bundle archive, refusing paths, pickles and oversize before anything is written."""
+    try:
+        archive = zipfile.ZipFile(archive_path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise BundleRefused(
+            expected("a zip file made by `wetread models export`", archive_path.name, "export the reader again")
+        ) from error
+    with archive:
+        names = archive.namelist()
+        _refuse_pickles(names)
+        if any(PurePosixPath(name).name != name for name in names):
+            raise BundleRefused(expected("files without folders in the zip", "paths", "export the reader again"))
+        size = sum(item.file_size for item in archive.infolist())
+        if size > _MAX_BUNDLE_BYTES:
+            raise BundleRefused(expected("at most 8 GiB of weights", f"{size >> 30} GiB", "check the archive"))
+        archive.extractall(scratch)
+
+
+def _refuse_pickles(names: Sequence[str]) -> None:
+    pickles = [name for name in names if PurePosixPath(name).suffix.lower() in _PICKLES]
+    if pickles:
+        raise BundleRefused(
+            expected(
+                "safetensors weights only",
+                f"{pickles[0]}, which can run code when loaded",
+                "convert it first",
+            )
+        )
+
+
+def import_reader(source: Path, shelf: Path, name: str | None = None) -> Path:
+    """Verify a bundle (zip or folder) and copy it to ``shelf``; return its new folder.
+
+    Raises:
+        BundleRefused: pickle inside, wrong hash, wrong schema, or the name is taken.
+    """
+    with tempfile.TemporaryDirectory(prefix="wetread-import-") as temporary:
+        scratch = Path(temporary)
+        if source.is_dir():
+            found = sorted(path.name for path in source.iterdir())
+            _refuse_pickles(found)
+            card = load_card(source)
+            for part in ("card.json", *card.weights):
+                if (source / part).is_file() and PurePosixPath(part).name == part:
+                    shutil.copy2(source / part, scratch / part)
+        else:
+            _unpack(source, scratch)
+        card = load_card(scratch)
+        _verify(scratch, card.weights)
+        load_reader(scratch)  # the weights must fit the card's architecture
+        renamed = parse_card(card.model_copy(update={"name": name or card.name}).model_dump_json(), source.name)
+        target = shelf / renamed.name
+        if target.exists() or (ZOO / renamed.name).exists():
+            raise BundleRefused(expected("a new reader name", f"{renamed.name}, which exists", "give --name"))
+        with _whole_folder(target) as folder:
+            for part in card.weights:
+                shutil.copy2(scratch / part, folder / part)
+            (folder / "card.json").write_text(renamed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            (folder / "README.md").write_text(card_readme(renamed), encoding="utf-8")
+    return target

@@ -1,0 +1,146 @@
+"""The card of a reader: everything but the weights, as one JSON document with one schema.
+
+Reading a card imports no torch, so listing readers is instant.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from wetread.errors import BundleRefused, expected
+from wetread.types import Estimate, ModelIdentity, OperatingPoint, Record, Task
+
+__all__ = [
+    "DataCard",
+    "GateSpec",
+    "HeadSpec",
+    "InputSpec",
+    "MetricRow",
+    "ReaderCard",
+    "parse_card",
+]
+
+
+class InputSpec(Record):
+    """How pixels become the network's input.
+
+    ``fit``: ``stretch`` to (height, width), ``pad`` to keep the aspect ratio on black, or
+    ``crop`` the centre. ``standardise``: ``zscore`` gives each image mean 0 and standard
+    deviation 1; ``fixed`` subtracts ``mean`` and divides by ``std`` (units of [0, 1] pixels).
+    """
+
+    height: int = Field(ge=8, le=4096)
+    width: int = Field(ge=8, le=4096)
+    fit: Literal["stretch", "pad", "crop"] = "pad"
+    channels: int = Field(default=3, ge=1, le=3)
+    standardise: Literal["fixed", "zscore"] = "zscore"
+    mean: float = 0.5
+    std: float = 0.25
+
+
+class HeadSpec(Record):
+    """The part after the encoder: ``linear``, ``mlp`` (one hidden layer) or ``knn`` (stored cases)."""
+
+    kind: Literal["linear", "mlp", "knn"] = "linear"
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    hidden: int = Field(default=256, ge=1)
+    neighbours: int = Field(default=15, ge=1)
+    references: int = Field(default=0, ge=0)
+
+
+class GateSpec(Record):
+    """Which images the reader was built for.
+
+    ``limit`` is the ``quantile`` of the feature distances of ``n`` validation images;
+    ``components`` is the number of principal directions kept. Empty ``modalities`` or
+    ``body_parts`` accept any.
+    """
+
+    limit: float
+    quantile: float
+    n: int
+    components: int
+    modalities: tuple[str, ...] = ()
+    body_parts: tuple[str, ...] = ()
+
+
+class DataCard(Record):
+    """What the reader learned from."""
+
+    name: str
+    licence: str = "unknown"
+    population: str = "unknown"
+    images: int
+    patients: int
+    sha256: str
+
+
+class MetricRow(Record):
+    """One figure with its protocol: which split, what n, at which operating point."""
+
+    name: str
+    split: str
+    estimate: Estimate
+    operating_point: str | None = None
+
+
+class ReaderCard(Record):
+    """All that is known of a reader; ``weights`` maps each file of the bundle to its sha256."""
+
+    schema_version: Literal["1"] = "1"
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    version: str
+    created: str
+    task: Task
+    classes: tuple[str, ...]
+    labels: tuple[str, ...]
+    architecture: str
+    head: HeadSpec
+    input: InputSpec
+    networks: int = Field(default=1, ge=1)
+    weights: dict[str, str]
+    temperature: float = Field(default=1.0, gt=0)
+    operating_points: tuple[OperatingPoint, ...] = ()
+    default_operating_point: str = "youden"
+    gate: GateSpec | None = None
+    data: DataCard
+    metrics: tuple[MetricRow, ...] = ()
+    intended_use: str = "Research use only. Not a diagnosis."
+    limits: tuple[str, ...] = ()
+    licence: str = "Apache-2.0"
+    audit_verdict: str = "not audited"
+    training: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the first network's weights: the identity that reads quote."""
+        return self.weights["model.safetensors"]
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Name, version, hash and verdict, as they appear in each read."""
+        return ModelIdentity(name=self.name, version=self.version, sha256=self.sha256, audit_verdict=self.audit_verdict)
+
+    def operating_point(self, label: str, name: str | None = None) -> OperatingPoint | None:
+        """Return the named (or default) operating point of ``label``; None where none was chosen."""
+        wanted = name or self.default_operating_point
+        found = [p for p in self.operating_points if p.label == label and p.name == wanted]
+        return found[0] if found else None
+
+
+def parse_card(text: str, where: str) -> ReaderCard:
+    """Read a card from JSON text.
+
+    Raises:
+        BundleRefused: the text is not a card of this schema; names the first wrong field.
+    """
+    try:
+        return ReaderCard.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise BundleRefused(
+            expected(f"a reader card in {where}", f"{field}: {first['msg']}", "export the reader again")
+        ) from error
