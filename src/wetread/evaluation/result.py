@@ -69,9 +69,7 @@ class EvaluationSpec(Record):
     @model_validator(mode="after")
     def _make_sense(self) -> EvaluationSpec:
         if len(set(self.classes)) != len(self.classes) or not self.classes:
-            raise UsageError(
-                expected("classes without repeats", list(self.classes), "name each class exactly once")
-            )
+            raise UsageError(expected("classes without repeats", list(self.classes), "name each class exactly once"))
         if self.task == "binary" and len(self.classes) != 2:
             raise UsageError(
                 expected(
