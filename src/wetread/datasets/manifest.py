@@ -55,6 +55,7 @@ class DatasetMeta(BaseModel):
     Empty ``classes`` mean images without labels. ``root`` is the folder that paths start from,
     absolute or relative to the manifest's folder. ``allowed_flips`` are augmentations that keep
     the label true; empty by default, because a mirrored chest has its heart on the wrong side.
+    ``warnings`` are what the importer could not settle; every check shows them again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +69,7 @@ class DatasetMeta(BaseModel):
     allowed_flips: tuple[str, ...] = ()
     organ: str | None = None
     importer: str | None = None
+    warnings: tuple[str, ...] = ()
     split: SplitMeta | None = None
 
     @model_validator(mode="after")
@@ -196,9 +198,7 @@ def infer_classes(table: pd.DataFrame, negative: str | None = None) -> tuple[Tas
 
 def _negative(classes: list[str], asked: str | None) -> str | None:
     if asked is not None and asked not in classes:
-        raise DatasetRefused(
-            expected("a negative class among the labels", f"'{asked}'", f"use one of {classes}")
-        )
+        raise DatasetRefused(expected("a negative class among the labels", f"'{asked}'", f"use one of {classes}"))
     found = asked or guess_negative(classes)
     if found is None and len(classes) == 2:
         raise DatasetRefused(
@@ -224,9 +224,7 @@ def _table_file(given: Path) -> Path:
             )
         )
     if not given.is_file():
-        raise DatasetRefused(
-            expected("a dataset folder or manifest", f"nothing at {given}", "check the path")
-        )
+        raise DatasetRefused(expected("a dataset folder or manifest", f"nothing at {given}", "check the path"))
     return given
 
 
@@ -239,9 +237,7 @@ def _read_meta(file: Path) -> DatasetMeta:
             where, what = ".".join(str(p) for p in first["loc"]) or "the whole", first["msg"]
         else:
             where, what = "its syntax", str(error)
-        raise DatasetRefused(
-            expected(f"a valid {META_FILE}", f"in {where}: {what}", "mend that line")
-        ) from error
+        raise DatasetRefused(expected(f"a valid {META_FILE}", f"in {where}: {what}", "mend that line")) from error
 
 
 def _validate(table: pd.DataFrame, meta: DatasetMeta) -> None:

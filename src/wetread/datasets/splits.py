@@ -39,6 +39,8 @@ DEFAULT_WITH_TEST = {"train": 0.85, "val": 0.15}
 """Shares of the images that are being divided, where a test split was given with the data."""
 _MAX_PARTS = 20
 """Groups are dealt into at most this many parts, so a share is met to about 1/40."""
+_GOOD_SHARE = 0.01
+"""A share missed by this little is good; fewer parts are then faster and easier to balance."""
 _LINKS = {"patient": "patients", "study": "studies", "sha256": "identical files"}
 UNLABELLED = "(unlabelled)"
 
@@ -131,9 +133,7 @@ def make_folds(
     return _stored(manifest, done, SplitMeta(method=method, seed=seed, sha256="", folds=k), linked)
 
 
-def stratified_folds(
-    strata: NDArray[np.str_], groups: NDArray[np.int64], k: int, seed: int
-) -> NDArray[np.int64]:
+def stratified_folds(strata: NDArray[np.str_], groups: NDArray[np.int64], k: int, seed: int) -> NDArray[np.int64]:
     """Fold number (0 to k-1) of each image; images of one group share a fold."""
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -270,13 +270,11 @@ def _part_plans(shares: dict[str, float], most: int) -> list[tuple[int, dict[str
         counts[largest] += parts - sum(counts.values())
         if counts[largest] > 0:
             error = max(abs(counts[n] / parts - shares[n]) for n in shares)
-            plans.append((round(error, 9), parts, counts))
+            plans.append((max(round(error, 9), _GOOD_SHARE), parts, counts))
     return [(parts, counts) for _, parts, counts in sorted(plans, key=lambda p: p[:2])]
 
 
-def _patients_per_class(
-    table: pd.DataFrame, classes: tuple[str, ...], groups: NDArray[np.int64]
-) -> dict[str, int]:
+def _patients_per_class(table: pd.DataFrame, classes: tuple[str, ...], groups: NDArray[np.int64]) -> dict[str, int]:
     """Groups that have each class at least once; unknown labels count for none."""
     if label_columns(table):
         has = {c: table[LABEL_PREFIX + c] == 1 for c in classes}

@@ -90,11 +90,7 @@ def files_below(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list
     found: list[Path] = []
     for where, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
-        found += [
-            Path(where, n)
-            for n in names
-            if not n.startswith(".") and os.path.splitext(n)[1].lower() in suffixes
-        ]
+        found += [Path(where, n) for n in names if not n.startswith(".") and os.path.splitext(n)[1].lower() in suffixes]
     return sorted(found)
 
 
@@ -134,9 +130,7 @@ def patients_by_pattern(table: pd.DataFrame, pattern: str | None) -> tuple[pd.Da
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UsageError(
-            expected("a regular expression in --patient-pattern", str(error), "mend it")
-        ) from error
+        raise UsageError(expected("a regular expression in --patient-pattern", str(error), "mend it")) from error
     if compiled.groups != 1:
         raise UsageError(
             expected(

@@ -144,10 +144,7 @@ def _boxes(cell: object) -> str | None:
     if not isinstance(cell, str):
         return None
     try:
-        boxes = [
-            {"label": label, "x": x, "y": y, "width": w, "height": h}
-            for label, x, y, w, h in json.loads(cell)
-        ]
+        boxes = [{"label": label, "x": x, "y": y, "width": w, "height": h} for label, x, y, w, h in json.loads(cell)]
     except (ValueError, TypeError):
         return None
     return json.dumps(boxes) if boxes else None

@@ -89,9 +89,7 @@ class FilesImporter:
 
         paths = [posix(f, source) for f in files_below(source)]
         if not paths:
-            raise DatasetRefused(
-                expected("images", f"none below {source}", "give a folder that holds images")
-            )
+            raise DatasetRefused(expected("images", f"none below {source}", "give a folder that holds images"))
         table, notes = patients_by_pattern(pd.DataFrame({"path": paths}), options.patient_pattern)
         warnings = () if options.patient_pattern else (NO_PATIENTS,)
         return Imported(table, source, tuple(notes), warnings)
@@ -99,7 +97,5 @@ class FilesImporter:
 
 def _has_image(folder: Path) -> bool:
     """Looks no further than a class folder's own files and one level below."""
-    direct = any(
-        f.suffix.lower() in {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"} for f in folder.iterdir()
-    )
+    direct = any(f.suffix.lower() in {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"} for f in folder.iterdir())
     return direct or any(files_below(f) for f in folder.iterdir() if f.is_dir())

@@ -83,9 +83,7 @@ def choose_columns(
     for ours, name in asked.items():
         if ours not in COLUMNS:
             raise UsageError(
-                expected(
-                    f"--map with one of {', '.join(COLUMNS)}", f"'{ours}'", _nearest(ours, list(COLUMNS))
-                )
+                expected(f"--map with one of {', '.join(COLUMNS)}", f"'{ours}'", _nearest(ours, list(COLUMNS)))
             )
         if name not in theirs:
             raise DatasetRefused(
@@ -195,8 +193,7 @@ def _yes_no(column: pd.Series, name: str) -> pd.Series:
 
 def _several(column: pd.Series, separator: str) -> dict[str, pd.Series]:
     parts = [
-        {p.strip() for p in cell.split(separator) if p.strip()} if isinstance(cell, str) else None
-        for cell in column
+        {p.strip() for p in cell.split(separator) if p.strip()} if isinstance(cell, str) else None for cell in column
     ]
     names = sorted({p for some in parts if some for p in some})
     positive = [n for n in names if n.lower().replace(" ", "_") not in NEGATIVE_WORDS]
