@@ -1,0 +1,76 @@
+"""Counts of images and patients by class, split, source, view and sex: what a dataset consists of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wetread.datasets.check_result import CountTable
+from wetread.datasets.columns import LABEL_PREFIX, SPLITS
+from wetread.datasets.manifest import DatasetMeta, Manifest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["UNKNOWN", "count_tables"]
+
+UNKNOWN = "unknown"
+_MOST_COLUMNS = 8
+"""Values of one column shown by name, the most frequent ones; the others are summed up."""
+
+
+def count_tables(manifest: Manifest) -> tuple[CountTable, ...]:
+    """Images and patients per class and split, then images per class and source, view, sex."""
+    table, meta = manifest.table, manifest.meta
+    splits = table["split"].fillna(UNKNOWN if table["split"].isna().all() else "no split")
+    order = [s for s in (*SPLITS, "no split", UNKNOWN) if (splits == s).any()]
+    tables = [_images(table, meta, splits, order, "split")]
+    if table["patient"].notna().any():
+        tables.append(_patients(table, meta, splits, order))
+    for column in ("source", "view", "sex", "body_part"):
+        if table[column].notna().any():
+            values, names = _frequent(table[column])
+            if len(names) > 1 or column == "source":
+                tables.append(_images(table, meta, values, names, column))
+    return tuple(tables)
+
+
+def _members(table: pd.DataFrame, meta: DatasetMeta) -> dict[str, pd.Series]:
+    """Which images belong to each class; an image of a multi-label set may belong to several."""
+    if meta.task == "multilabel":
+        labels = table[[LABEL_PREFIX + c for c in meta.classes]]
+        members = {c: labels[LABEL_PREFIX + c] == 1 for c in meta.classes}
+        members["none of them"] = (labels == 0).all(axis=1)
+        members[UNKNOWN] = labels.isna().all(axis=1)
+    else:
+        members = {c: table["label"] == c for c in meta.classes}
+        members[UNKNOWN] = table["label"].isna()
+    return {name: rows for name, rows in members.items() if name in meta.classes or rows.any()}
+
+
+def _images(table: pd.DataFrame, meta: DatasetMeta, values: pd.Series, names: list[str], what: str) -> CountTable:
+    rows = [
+        (name, *(int((member & (values == v)).sum()) for v in names), int(member.sum()))
+        for name, member in _members(table, meta).items()
+    ]
+    rows.append(("all images", *(int((values == v).sum()) for v in names), len(table)))
+    return CountTable(title=f"images per class and {what}", columns=("class", *names, "all"), rows=tuple(rows))
+
+
+def _patients(table: pd.DataFrame, meta: DatasetMeta, splits: pd.Series, names: list[str]) -> CountTable:
+    def number(rows: pd.Series) -> int:
+        return int(table["patient"][rows].nunique())
+
+    members = _members(table, meta)
+    rows = [
+        (name, *(number(member & (splits == v)) for v in names), number(member)) for name, member in members.items()
+    ]
+    everyone = splits.notna()
+    rows.append(("all patients", *(number(splits == v) for v in names), number(everyone)))
+    title = "patients per class and split (a patient may have images of several classes)"
+    return CountTable(title=title, columns=("class", *names, "all"), rows=tuple(rows))
+
+
+def _frequent(column: pd.Series) -> tuple[pd.Series, list[str]]:
+    names = [str(v) for v in column.value_counts().index[:_MOST_COLUMNS]]
+    values = column.where(column.isna() | column.isin(names), "others").fillna(UNKNOWN)
+    return values, [n for n in (*names, "others", UNKNOWN) if (values == n).any()]
