@@ -6,7 +6,7 @@ estimate keeps its value, and its note says why the interval is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -125,12 +125,13 @@ class Resampler:
         size = int(keep.sum())
         return Resampler(size, None if self.groups is None else groups, self.resamples, self.seed)
 
-    def blocks(self) -> list[NDArray[np.float64]]:
-        """Return arrays (some, n) of counts, ``resamples`` rows in all, drawn from the seed."""
+    def blocks(self) -> Iterator[NDArray[np.float64]]:
+        """Yield arrays (some, n) of counts, ``resamples`` rows in all, drawn from the seed."""
         generator = np.random.default_rng(self.seed)
         rows = max(1, _BLOCK_CELLS // max(1, self.n))
         sizes = [min(rows, self.resamples - start) for start in range(0, self.resamples, rows)]
-        return [self._counts(generator, size)[:, self.codes] for size in sizes]
+        for size in sizes:
+            yield self._counts(generator, size)[:, self.codes]
 
     def _counts(self, generator: np.random.Generator, size: int) -> NDArray[np.float64]:
         drawn = generator.integers(0, self.patients, (size, self.patients))
@@ -164,7 +165,10 @@ def bootstrap(
 
 
 def summarise(value: float, samples: NDArray[np.float64], resampler: Resampler, *, biased: bool = False) -> Estimate:
-    """Return the estimate of ``value`` with the interval that its bootstrap ``samples`` (B,) give."""
+    """Return the estimate of ``value`` with the interval that its bootstrap ``samples`` (B,) give.
+
+    A ``biased`` statistic is one that noise pushes up from 0; its interval is not taken below 0.
+    """
     n, method = resampler.n, resampler.method + (", basic" if biased else ", percentile")
     if not np.isfinite(value):
         return unbounded(None, n, "not defined on these cases", method)
@@ -177,6 +181,8 @@ def summarise(value: float, samples: NDArray[np.float64], resampler: Resampler, 
         note = f"no interval: not defined in {1 - defined.mean():.0%} of the resamples"
         return unbounded(value, n, note, method)
     low, high = (float(bound) for bound in np.quantile(samples[defined], [0.025, 0.975]))
+    if low == high:
+        return unbounded(value, n, "no interval: the same value in (almost) every resample", method)
     if biased:
-        low, high = 2 * value - high, 2 * value - low
+        low, high = max(0.0, 2 * value - high), max(0.0, 2 * value - low)
     return Estimate(value=value, low=low, high=high, n=n, method=method)

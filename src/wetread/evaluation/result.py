@@ -112,12 +112,14 @@ class DatasetFacts(Record):
 class RocCurve(Record):
     """ROC points from (0, 0) to (1, 1); ``thresholds`` at which each was reached (first is None).
 
-    ``low`` and ``high``: pointwise 95 % band of sensitivity, empty when it was not made.
+    ``low`` and ``high``: pointwise 95 % band of sensitivity at the false positive rates of
+    ``grid``, by bootstrap over patients; empty when it was not made.
     """
 
     false_positive_rate: tuple[float, ...]
     sensitivity: tuple[float, ...]
     thresholds: tuple[float | None, ...]
+    grid: tuple[float, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
 
