@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wetread.models.card import InputSpec
 
-__all__ = ["fit_pixels", "normalise", "restore_map", "to_batch"]
+__all__ = ["fit_pixels", "normalise", "placement", "restore_map", "to_batch"]
 
 _FLAT_STD = 1e-3
 """Added to the standard deviation, so that a constant image becomes zeros and not NaN."""
@@ -26,7 +26,7 @@ def _resize(pixels: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.
     return np.asarray(picture.resize((columns, rows), PilImage.Resampling.BILINEAR), dtype=np.float32)
 
 
-def _placement(rows: int, columns: int, spec: InputSpec) -> tuple[int, int, int, int]:
+def placement(rows: int, columns: int, spec: InputSpec) -> tuple[int, int, int, int]:
     """Return (top, left, height, width) of the whole image in input coordinates; may reach outside."""
     if spec.fit == "stretch":
         return 0, 0, spec.height, spec.width
@@ -38,7 +38,7 @@ def _placement(rows: int, columns: int, spec: InputSpec) -> tuple[int, int, int,
 
 def fit_pixels(pixels: NDArray[np.float32], spec: InputSpec) -> NDArray[np.float32]:
     """Bring one image, float32 (H, W) in [0, 1], to (spec.height, spec.width)."""
-    top, left, height, width = _placement(pixels.shape[0], pixels.shape[1], spec)
+    top, left, height, width = placement(pixels.shape[0], pixels.shape[1], spec)
     resized = _resize(pixels, height, width)
     if spec.fit == "stretch":
         return resized
@@ -70,7 +70,7 @@ def restore_map(heat: NDArray[np.float32], spec: InputSpec, rows: int, columns: 
 
     What the input did not show (outside a centre crop) is 0.
     """
-    top, left, height, width = _placement(rows, columns, spec)
+    top, left, height, width = placement(rows, columns, spec)
     full = _resize(heat.astype(np.float32), spec.height, spec.width)
     shown = np.zeros((height, width), dtype=np.float32)
     y0, x0 = max(0, -top), max(0, -left)

@@ -1,0 +1,137 @@
+"""The record of one explanation, and what makes a map refusable.
+
+A map that says nothing (not finite, constant, no evidence for the label, all of it in the
+padding) raises :class:`~wetread.errors.ExplanationFailed` with the reason; it is never drawn blank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ExplanationFailed, UsageError, expected
+from wetread.models.card import InputSpec
+from wetread.models.inputs import placement, restore_map
+from wetread.types import Box, Evidence
+
+__all__ = ["METHODS", "Explanation", "Method", "Target", "fitted_size", "made"]
+
+Method = Literal["cam", "gradcam", "gradcam++", "hirescam"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+_FLAT = 1e-6
+"""A map whose range is below this share of its largest magnitude shows rounding, not places."""
+
+_VISIBLE = 0.02
+"""Heat inside the image below this share of the map's maximum could not be seen in any overlay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to explain: the logit of ``label``, by ``method``, at ``layer`` (None: the usual one)."""
+
+    label: str
+    method: Method = "gradcam"
+    layer: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(expected(f"one of {', '.join(METHODS)}", repr(self.method), "set --method to one of them"))
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Where the evidence for one label lay in one image.
+
+    ``map``: float32 (h, w), the raw map at the resolution of ``layer``, signed: positive raised
+    the logit. ``scale``: its maximum, > 0, so that magnitude is not lost when ``heat`` is
+    normalised. ``size``: (rows, columns) of the original image. ``error``: how far the map is
+    from adding up to the logit (logit units), None where the method makes no such promise.
+    ``limits``: sentences to show wherever the map is shown.
+    """
+
+    map: NDArray[np.float32]
+    method: Method
+    label: str
+    layer: str
+    size: tuple[int, int]
+    input: InputSpec
+    scale: float
+    error: float | None = None
+    limits: tuple[str, ...] = ()
+
+    @cached_property
+    def heat(self) -> NDArray[np.float32]:
+        """Positive evidence over the original image: float32 (rows, columns) in [0, 1]."""
+        return self.heat_at(max(self.size))
+
+    def heat_at(self, longest: int) -> NDArray[np.float32]:
+        """Return :attr:`heat` with the longer side at most ``longest`` pixels."""
+        rows, columns = fitted_size(self.size, longest)
+        positive = np.maximum(self.map / self.scale, 0).astype(np.float32)
+        return np.clip(restore_map(positive, self.input, rows, columns), 0, 1)
+
+    def evidence(self, heatmap: str | None = None, boxes: tuple[Box, ...] = ()) -> Evidence:
+        """Return the record that a read carries; ``heatmap`` is the path of the PNG."""
+        return Evidence(
+            method=self.method, target=self.label, layer=self.layer, heatmap=heatmap, boxes=boxes, limits=self.limits
+        )
+
+
+def fitted_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Return (rows, columns) scaled down so that the longer side is at most ``longest``."""
+    scale = min(1.0, longest / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _refuse(target: Target, got: str, cure: str) -> ExplanationFailed:
+    return ExplanationFailed(expected(f"a {target.method} map for {target.label!r}", got, cure))
+
+
+def _share_outside(raw: NDArray[np.float32], spec: InputSpec, size: tuple[int, int]) -> float:
+    """Share (0-1) of the positive evidence that lies in the padding around the image."""
+    if spec.fit != "pad":
+        return 0.0
+    top, left, height, width = placement(size[0], size[1], spec)
+    whole = InputSpec(height=spec.height, width=spec.width, fit="stretch")
+    full = restore_map(np.maximum(raw, 0), whole, spec.height, spec.width)
+    inside = full[top : top + height, left : left + width].sum(dtype=np.float64)
+    return float(1 - inside / full.sum(dtype=np.float64))
+
+
+def made(
+    raw: NDArray[np.float32],
+    target: Target,
+    layer: str,
+    size: tuple[int, int],
+    spec: InputSpec,
+    error: float | None = None,
+    limits: tuple[str, ...] = (),
+) -> Explanation:
+    """Check a raw map, float32 (h, w), and make it an :class:`Explanation`.
+
+    Raises:
+        ExplanationFailed: the map shows no place; the message says why.
+    """
+    if not np.isfinite(raw).all():
+        raise _refuse(target, "values that are not finite", "check the weights of the reader")
+    low, high = float(raw.min()), float(raw.max())
+    magnitude = max(abs(low), abs(high))
+    if magnitude == 0:
+        raise _refuse(target, "zero everywhere", f"{layer} has no influence on this score; choose another --layer")
+    if high - low <= _FLAT * magnitude:
+        raise _refuse(target, f"the same value in all {raw.size} cells", "use a larger input or an earlier --layer")
+    if high <= 0:
+        raise _refuse(target, "no place that speaks for it", "read the score as evidence against it")
+    outside = _share_outside(raw, spec, size)
+    explanation = Explanation(raw, target.method, target.label, layer, size, spec, high, error, limits)
+    if explanation.heat_at(64).max() < _VISIBLE:
+        raise _refuse(target, "evidence outside the part of the image that is shown", "train with --fit stretch")
+    if outside >= 0.05:
+        note = f"{outside:.0%} of the evidence lies in the padding, outside the image."
+        explanation = Explanation(raw, target.method, target.label, layer, size, spec, high, error, (*limits, note))
+    return explanation

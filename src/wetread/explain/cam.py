@@ -1,0 +1,235 @@
+"""Class activation maps: CAM, Grad-CAM, Grad-CAM++ and HiResCAM, for one image or many at once.
+
+Decided here: the target is the logit of the label (binary: of the positive class); ensembles
+average the raw maps of their networks, because the reader averages their logits and CAM,
+Grad-CAM and HiResCAM maps are in logit units; the raw map stays signed, and the ReLU of the
+articles is applied when the map becomes heat.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wetread.errors import ExplanationFailed, UsageError, expected
+from wetread.explain.base import Explanation, Method, Target, made
+from wetread.explain.layers import Activations, default_layer, from_features, from_layer, needs_encoder
+from wetread.models.networks import Network
+from wetread.models.predict import Forward, Reader
+
+__all__ = ["explain", "explain_batch", "gradcam", "gradcam_plus_plus", "hirescam"]
+
+_POOLING_TOLERANCE = 1e-3
+"""Relative: how far an embedding may lie from the mean of the feature maps to count as their mean."""
+
+_PLACE = "Shows where the score came from, not where disease is."
+_LIMITS: dict[Method, str] = {
+    "cam": "Adds up to the score only for this kind of head; it says nothing about earlier layers.",
+    "gradcam": "One weight for each feature map: places can light up that did not raise the score "
+    "(Draelos and Carin 2020).",
+    "gradcam++": "Keeps only the gradients that raise the score and assumes features >= 0; its values "
+    "are no share of the score.",
+    "hirescam": "Local gradients: for a head that is not linear the map does not add up to the score.",
+}
+_TOKENS = "Attention mixes tokens before this layer: a place in the map need not show what lies there."
+
+
+def gradcam(maps: Tensor, gradients: Tensor) -> Tensor:
+    """Grad-CAM before its ReLU; arguments (N, D, h, w), result (N, h, w).
+
+    Source: Selvaraju et al., ICCV 2017, eq. 1-2: weight of map k is the mean of its gradient.
+    """
+    weights = gradients.mean((2, 3), keepdim=True)  # (N, D, 1, 1)
+    return (weights * maps).sum(1)
+
+
+def gradcam_plus_plus(maps: Tensor, gradients: Tensor) -> Tensor:
+    """Grad-CAM++ before its ReLU; arguments (N, D, h, w), result (N, h, w).
+
+    Source: Chattopadhay et al., WACV 2018, eq. 19 with Y = exp(S):
+    alpha = g^2 / (2 g^2 + g^3 sum A) = 1 / (2 + g sum A), weight = sum(alpha relu(g)); the
+    common factor exp(S) is left out. The article has A >= 0; for other activations (SiLU, GELU)
+    the sum is over the positive part, which keeps the denominator >= 2 wherever relu(g) > 0.
+    """
+    rising = gradients.clamp(min=0)
+    total = maps.clamp(min=0).sum((2, 3), keepdim=True)  # (N, D, 1, 1)
+    weights = (rising / (2 + rising * total)).sum((2, 3), keepdim=True)
+    return (weights * maps).sum(1)
+
+
+def hirescam(maps: Tensor, gradients: Tensor) -> Tensor:
+    """HiResCAM before its ReLU; arguments (N, D, h, w), result (N, h, w).
+
+    Source: Draelos & Carin, arXiv 2011.08891, eq. 4: gradient times activation, place by place.
+    """
+    return (gradients * maps).sum(1)
+
+
+_FORMULAS: dict[Method, Callable[[Tensor, Tensor], Tensor]] = {
+    "gradcam": gradcam,
+    "gradcam++": gradcam_plus_plus,
+    "hirescam": hirescam,
+}
+
+
+def _linear_head(network: Network) -> nn.Linear | None:
+    """Return the head's linear layer if there is nothing else in it but dropout."""
+    parts = [m for m in network.head.modules() if not isinstance(m, nn.Sequential | nn.Dropout | nn.Identity)]
+    return parts[0] if len(parts) == 1 and isinstance(parts[0], nn.Linear) else None
+
+
+def _pooled_linear(network: Network, features: Tensor, maps: Tensor) -> nn.Linear | None:
+    """Return the linear layer if the logit is linear in the mean of ``maps``, else None."""
+    linear = _linear_head(network)
+    if linear is None:
+        return None
+    with torch.inference_mode(False), torch.no_grad():
+        embedded = network.embed(features.clone())
+        mean = maps.mean((2, 3))  # (N, D)
+        if embedded.shape != mean.shape:
+            return None
+        far = (embedded - mean).abs().max() > _POOLING_TOLERANCE * mean.abs().max()
+    return None if bool(far) else linear
+
+
+def _raw_maps(activations: Activations, target: Target, linear: nn.Linear | None, output: int) -> Tensor:
+    """Apply the method to one network's activations; (N, h, w)."""
+    if target.method == "cam":
+        if linear is None:
+            raise ExplanationFailed(
+                expected(
+                    "a linear head on globally averaged feature maps for CAM",
+                    f"another head after {activations.layer}",
+                    "use --method gradcam",
+                )
+            )
+        # Zhou et al., CVPR 2016, eq. 2: the head's weights, summed over the maps.
+        weights = linear.weight.detach()[output][:, None, None]  # (D, 1, 1)
+        return (weights * activations.maps).sum(1)
+    if target.method == "gradcam++" and activations.tokens:
+        raise ExplanationFailed(
+            expected("feature maps of a convolution for gradcam++", "tokens of a transformer", "use --method gradcam")
+        )
+    return _FORMULAS[target.method](activations.maps, activations.gradients)
+
+
+def _error(raw: Tensor, activations: Activations, target: Target, bias: Tensor | None) -> Tensor | None:
+    """How far a map is from adding up to the logit, (N,); None where it need not."""
+    if bias is None or target.method == "gradcam++":
+        return None
+    total = raw.mean((1, 2)) if target.method == "cam" else raw.sum((1, 2))
+    return (total + bias - activations.logits).abs()
+
+
+def _one_network(
+    reader: Reader, forward: Forward, index: int, target: Target, batch: Tensor | None
+) -> tuple[Tensor, Tensor | None, Activations]:
+    """Return raw maps (N, h, w), their numerical error and the activations of network ``index``."""
+    network, output = reader.networks[index], reader.labels.index(target.label)
+    layer = target.layer or default_layer(network, reader.input)
+    usual = target.layer is None and not needs_encoder(network)
+    if usual:
+        activations = from_features(network, forward.features[index], output, reader.input)
+    elif batch is None:
+        raise UsageError(expected(f"the batch, to explain the inner layer {layer}", "None", "pass batch="))
+    else:
+        activations = from_layer(network, batch, layer, output, reader.input)
+    at_end = layer == default_layer(network, reader.input) and not needs_encoder(network)
+    linear = _pooled_linear(network, forward.features[index], activations.maps) if at_end else None
+    raw = _raw_maps(activations, target, linear, output)
+    bias = None if linear is None else linear.bias.detach()[output]
+    return raw, _error(raw, activations, target, bias), activations
+
+
+def _check(reader: Reader, forward: Forward, target: Target, sizes: Sequence[tuple[int, int]]) -> None:
+    if target.label not in reader.labels:
+        near = difflib.get_close_matches(target.label, reader.labels, n=1, cutoff=0.3) or reader.labels
+        raise UsageError(
+            expected(f"one of the labels {', '.join(reader.labels)}", repr(target.label), f"try --label {near[0]}")
+        )
+    if not all(network.spatial for network in reader.networks):
+        raise ExplanationFailed(
+            expected("a network with feature maps", f"{reader.card.architecture}, which has none", "train another")
+        )
+    if len(sizes) != len(forward.logits):
+        raise UsageError(expected("one size for each image", f"{len(sizes)} for {len(forward.logits)}", "pass all"))
+
+
+def _limits(reader: Reader, target: Target, activations: Activations) -> tuple[str, ...]:
+    """Sentences that hold for every map of this call."""
+    rows, columns = activations.maps.shape[2:]
+    spec = reader.input
+    limits = [_PLACE, _LIMITS[target.method]]
+    limits.append(f"Coarse: {rows}x{columns} cells over an input of {spec.height}x{spec.width} pixels.")
+    if activations.tokens:
+        limits.append(_TOKENS)
+    if len(reader.networks) > 1:
+        limits.append(f"Mean of {len(reader.networks)} networks, which may look at different places.")
+    return tuple(limits)
+
+
+def explain_batch(
+    reader: Reader,
+    forward: Forward,
+    target: Target,
+    sizes: Sequence[tuple[int, int]],
+    batch: Tensor | None = None,
+) -> list[Explanation | ExplanationFailed]:
+    """Explain ``target`` for all N images of ``forward``; one map or one reason for each image.
+
+    ``forward`` comes from ``reader.forward(batch)``; the encoder is run again only for a ViT or a
+    named layer, which need ``batch``. ``sizes``: (rows, columns) of the original images. Averaged
+    views are not explained: the map is that of the unzoomed view.
+
+    Raises:
+        UsageError: unknown label or layer, or ``batch`` missing.
+        ExplanationFailed: this reader allows no such map for any image.
+    """
+    _check(reader, forward, target, sizes)
+    raws: list[Tensor] = []
+    errors: list[Tensor | None] = []
+    for index in range(len(reader.networks)):
+        raw, error, activations = _one_network(reader, forward, index, target, batch)
+        raws.append(raw)
+        errors.append(error)
+    mean = torch.stack(raws).mean(0).float().numpy()
+    known = [error for error in errors if error is not None]
+    worst = torch.stack(known).amax(0).tolist() if known else [None] * len(sizes)
+    limits = _limits(reader, target, activations)
+    results: list[Explanation | ExplanationFailed] = []
+    for row, size, error_of in zip(mean, sizes, worst, strict=True):
+        try:
+            results.append(
+                made(np.ascontiguousarray(row), target, activations.layer, size, reader.input, error_of, limits)
+            )
+        except ExplanationFailed as failure:
+            results.append(failure)
+    return results
+
+
+def explain(
+    reader: Reader,
+    forward: Forward,
+    index: int,
+    target: Target,
+    size: tuple[int, int],
+    batch: Tensor | None = None,
+) -> Explanation:
+    """Explain ``target`` for image ``index`` of ``forward``, originally of ``size`` (rows, columns).
+
+    Raises:
+        UsageError: as :func:`explain_batch`.
+        ExplanationFailed: no map can be made; the message says why.
+    """
+    if not 0 <= index < len(forward.logits):
+        raise UsageError(expected(f"an index below {len(forward.logits)}", index, "name an image of this forward"))
+    part = slice(index, index + 1)
+    one = Forward(forward.logits[part], tuple(maps[part] for maps in forward.features), forward.embeddings[part])
+    (result,) = explain_batch(reader, one, target, [size], None if batch is None else batch[part])
+    if isinstance(result, ExplanationFailed):
+        raise result
+    return result

@@ -1,0 +1,191 @@
+"""Which layer is explained, and its activations with the gradients of the target logit.
+
+Two ways to the same tensors: from features that the reader has already computed (backward only
+through the head), or from any named layer by running the network once more (backward only down
+to that layer). Neither touches parameters, their ``.grad``, or the caller's tensors.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+import torch
+from torch import Tensor, nn
+
+from wetread.errors import ExplanationFailed, UsageError, expected
+from wetread.models.card import InputSpec
+from wetread.models.inputs import normalise
+from wetread.models.networks import Network
+
+__all__ = ["Activations", "default_layer", "from_features", "from_layer", "needs_encoder"]
+
+_UNNAMED = "last feature maps"
+_NAMES: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+"""Name of each network's last feature maps; found once, by one forward of a blank image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activations:
+    """``maps`` and ``gradients``: (N, D, h, w); ``logits``: (N,) of the target; ``tokens``: from a transformer."""
+
+    maps: Tensor
+    gradients: Tensor
+    logits: Tensor
+    layer: str
+    tokens: bool
+
+
+def needs_encoder(network: Network) -> bool:
+    """Whether the usual layer lies inside the encoder, so that it has to be run again.
+
+    In a ViT the class token alone is read after the last block, so the gradient at its other
+    tokens is zero there: the usual layer is ``norm1`` of the last block.
+    """
+    return _last_norm(network) is not None
+
+
+def _last_norm(network: Network) -> str | None:
+    """Name of ``norm1`` in the last block of a ViT, None for other encoders."""
+    encoder: Any = network.encoder
+    blocks = getattr(encoder, "blocks", None)
+    if not hasattr(encoder, "num_prefix_tokens") or not isinstance(blocks, nn.Sequential | nn.ModuleList):
+        return None
+    last = len(blocks) - 1
+    return f"blocks.{last}.norm1" if isinstance(getattr(blocks[last], "norm1", None), nn.Module) else None
+
+
+def default_layer(network: Network, spec: InputSpec) -> str:
+    """Return the name of the usual target layer: the last feature maps, or a ViT's last ``norm1``."""
+    name = _last_norm(network)
+    if name is not None:
+        return name
+    if network not in _NAMES:
+        _NAMES[network] = _find_name(network, spec)
+    return _NAMES[network]
+
+
+def _find_name(network: Network, spec: InputSpec) -> str:
+    """Find the outermost module whose output is the encoder's output, by one blank forward."""
+    seen: list[tuple[str, ref[Any]]] = []  # weak, so that activations are freed on the way
+
+    def note(name: str, result: object) -> None:
+        if isinstance(result, Tensor):
+            seen.append((name, ref(result)))
+
+    handles = [
+        module.register_forward_hook(lambda _m, _i, result, name=name: note(name, result))
+        for name, module in network.encoder.named_modules()
+        if name and not isinstance(module, nn.Identity)
+    ]
+    try:
+        with torch.inference_mode():
+            features = network.features(normalise(torch.zeros(1, 1, spec.height, spec.width), spec))
+    finally:
+        for handle in handles:
+            handle.remove()
+    names = [name for name, result in reversed(seen) if result() is features]
+    return min(names, key=lambda name: name.count("."), default=_UNNAMED)
+
+
+def _grid(tokens: int, spec: InputSpec) -> tuple[int, int] | None:
+    """Rows and columns of ``tokens`` patches with the input's aspect ratio; None if they do not fit."""
+    rows = max(1, round(math.sqrt(tokens * spec.height / spec.width)))
+    return (rows, tokens // rows) if tokens % rows == 0 else None
+
+
+def _as_maps(values: Tensor, network: Network, spec: InputSpec, module: nn.Module | None) -> tuple[Tensor, bool]:
+    """Bring maps or tokens to (N, D, h, w), without class tokens; tell whether they were tokens."""
+    encoder: Any = network.encoder
+    if values.ndim == 4:
+        last = getattr(encoder, "output_fmt", "NCHW") == "NHWC" and not isinstance(module, nn.Conv2d)
+        return (values.movedim(3, 1), True) if last else (values, False)
+    if values.ndim == 3:  # (N, T, D)
+        for prefix in dict.fromkeys((int(getattr(encoder, "num_prefix_tokens", 0)), 0)):
+            grid = _grid(values.shape[1] - prefix, spec)
+            if grid is not None:
+                return values[:, prefix:].movedim(2, 1).unflatten(2, grid), True
+    raise ExplanationFailed(
+        expected(
+            "feature maps or a grid of tokens to explain", f"shape {tuple(values.shape)}", "choose another --layer"
+        )
+    )
+
+
+def _activations(
+    leaf: Tensor, gradient: Tensor | None, logits: Tensor, where: tuple[Network, InputSpec, str, nn.Module | None]
+) -> Activations:
+    """Lay out a layer's values and gradients as maps."""
+    network, spec, layer, module = where
+    if gradient is None:
+        raise ExplanationFailed(expected("a layer that the score depends on", layer, "choose another --layer"))
+    maps, tokens = _as_maps(leaf.detach(), network, spec, module)
+    gradients, _ = _as_maps(gradient, network, spec, module)
+    if maps.shape[2] * maps.shape[3] < 2:
+        raise ExplanationFailed(
+            expected(
+                "feature maps of more than one cell", f"1x1 at {layer}", "use a larger input or an earlier --layer"
+            )
+        )
+    return Activations(maps, gradients, logits.detach(), layer, tokens)
+
+
+def from_features(network: Network, features: Tensor, output: int, spec: InputSpec) -> Activations:
+    """Take the encoder's last features, as ``Reader.forward`` gives them; the encoder is not run.
+
+    The logits of all images are summed for one backward: in evaluation mode no layer mixes
+    images, so each image gets its own gradient.
+    """
+    layer = default_layer(network, spec)
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = features.detach().clone().requires_grad_()
+        logits = network.head(network.embed(leaf.clone()))[:, output]  # clone: heads may work in place
+        (gradient,) = torch.autograd.grad(logits.sum(), leaf, allow_unused=True)
+    return _activations(leaf, gradient, logits, (network, spec, layer, None))
+
+
+def _find_layer(network: Network, name: str) -> nn.Module:
+    """Return the encoder's module of that name."""
+    modules: dict[str, nn.Module] = dict(network.encoder.named_modules())
+    if name and name in modules:
+        return modules[name]
+    known = [known for known in modules if known]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[-3:]
+    raise UsageError(expected("the name of a layer in the encoder", repr(name), f"try {', '.join(near) or 'none'}"))
+
+
+def from_layer(network: Network, batch: Tensor, name: str, output: int, spec: InputSpec) -> Activations:
+    """Run the network on ``batch``, (N, 1, H, W) in [0, 1], and take the layer called ``name``.
+
+    No graph is kept above the layer: gradients are switched on as its output passes.
+    Not for use from several threads on one network at once, as a hook is set meanwhile.
+    """
+    module = _find_layer(network, name)
+    caught: list[Tensor] = []
+
+    def catch(_module: nn.Module, _inputs: object, result: object) -> Tensor:
+        if not isinstance(result, Tensor) or caught:
+            problem = "several outputs" if not caught else "several calls"
+            raise ExplanationFailed(
+                expected("a layer with one output, called once", f"{name} with {problem}", "choose another --layer")
+            )
+        torch.set_grad_enabled(True)  # until the no_grad below ends
+        caught.append(result.detach().clone().requires_grad_())
+        return caught[0].clone()  # the next layer may work in place
+
+    handle = module.register_forward_hook(catch)
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            logits = network(normalise(batch.clone(), spec))[:, output]
+            if not caught:
+                raise ExplanationFailed(
+                    expected("a layer that runs", f"{name}, never called", "choose another --layer")
+                )
+            unreached = not logits.requires_grad
+            gradient = None if unreached else torch.autograd.grad(logits.sum(), caught[0], allow_unused=True)[0]
+    finally:
+        handle.remove()
+    return _activations(caught[0], gradient, logits, (network, spec, name, module))
