@@ -185,4 +185,6 @@ def summarise(value: float, samples: NDArray[np.float64], resampler: Resampler, 
         return unbounded(value, n, "no interval: the same value in (almost) every resample", method)
     if biased:
         low, high = max(0.0, 2 * value - high), max(0.0, 2 * value - low)
+        note = "chance adds to the value; the interval is for what remains without it"
+        return Estimate(value=value, low=low, high=high, n=n, method=method, note=note)
     return Estimate(value=value, low=low, high=high, n=n, method=method)

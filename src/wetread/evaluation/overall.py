@@ -25,7 +25,7 @@ __all__ = ["confusion", "overall"]
 
 Floats = NDArray[np.float64]
 
-_MACRO_RATES = ("sensitivity", "specificity", "balanced_accuracy", "f1")
+_MACRO_RATES = ("sensitivity", "specificity", "f1")
 
 
 def confusion(cases: Cases, labels: list[LabelCases]) -> ConfusionMatrix | None:
