@@ -40,7 +40,7 @@ __all__ = [
 
 BLUE, ORANGE, GREEN, INK, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#1f2933", "#7b8794", "#e4e7eb"
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_SQUARE, _WIDE = (4.4, 4.4), (5.4, 3.6)
+_SQUARE, _TALL = (4.4, 4.4), (4.4, 5.0)
 
 _STYLE: dict[str, Any] = {
     "svg.hashsalt": "wetread",
@@ -85,8 +85,9 @@ def _figure(size: tuple[float, float]) -> Iterator[tuple[Figure, Axes, list[str]
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     style: Any = _STYLE  # matplotlib 3.11 types the keys one by one, older versions do not
     with mpl.rc_context(style):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size)
         FigureCanvasSVG(figure)
+        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)  # inches: fonts differ by viewer
         axes = figure.add_subplot()
         done: list[str] = []
         yield figure, axes, done
@@ -177,7 +178,7 @@ def pr_plot(pr: PrCurve, result: LabelResult, title: str = "") -> str:
 def reliability_plot(curve: ReliabilityCurve, label: str, title: str = "") -> str:
     """Return observed share against probability, with Wilson bars and the counts of each bin below."""
     bins = [one for one in curve.bins if one.count and one.mean_probability is not None]
-    with _figure((4.4, 5.0)) as (figure, axes, done):
+    with _figure(_TALL) as (figure, axes, done):
         figure.delaxes(axes)
         grid = figure.add_gridspec(2, 1, height_ratios=(4, 1))
         top, bottom = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
@@ -192,14 +193,9 @@ def reliability_plot(curve: ReliabilityCurve, label: str, title: str = "") -> st
         top.set_aspect("auto")
         top.set_title(title or f"Reliability: {label}")
         top.legend(loc="upper left")
-        top.text(
-            0.99,
-            0.03,
-            f"ECE {curve.ece:.3f}\nperfect reader: mean {curve.null_mean:.3f}, 95th pct. {curve.null_p95:.3f}",
-            transform=top.transAxes,
-            ha="right",
-            fontsize=8.5,
-        )
+        null = f"perfect reader: mean {curve.null_mean:.3f}, 95th percentile {curve.null_p95:.3f}"
+        for height, text in ((0.09, f"ECE {curve.ece:.3f}"), (0.03, null)):
+            top.text(0.99, height, text, transform=top.transAxes, ha="right", fontsize=8.5)
         edges = np.array([one.low for one in curve.bins] + [curve.bins[-1].high])
         counts = [one.count for one in curve.bins]
         bottom.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=BLUE, alpha=0.6, edgecolor="white")
@@ -209,7 +205,7 @@ def reliability_plot(curve: ReliabilityCurve, label: str, title: str = "") -> st
 
 def histogram_plot(histogram: ScoreHistogram, result: LabelResult, title: str = "") -> str:
     """Return how probabilities are spread, positives above and negatives below the line."""
-    with _figure(_WIDE) as (_, axes, done):
+    with _figure(_SQUARE) as (figure, axes, done):
         edges = np.array(histogram.edges)
         widths = np.diff(edges)
         up, down = np.array(histogram.positives), -np.array(histogram.negatives)
@@ -224,9 +220,7 @@ def histogram_plot(histogram: ScoreHistogram, result: LabelResult, title: str = 
         axes.set(xlim=(-0.01, 1.01), xlabel="Predicted probability", ylabel="Count")
         axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
         axes.set_title(title or f"Probabilities: {result.label}")
-        axes.legend(loc="upper center", ncols=2)
-        low, high = axes.get_ylim()
-        axes.set_ylim(low, high + 0.35 * (high - low))
+        figure.legend(loc="outside lower center", ncols=2)
     return done[0]
 
 
