@@ -1,0 +1,327 @@
+"""How a film looks: the sources (hospitals) with their detectors, and the chain from ray to grey value.
+
+Scatter, display window and background equalisation are taken from the anatomy *without* findings,
+so that a planted finding changes pixels only where it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PilImage
+from PIL import ImageDraw, ImageFont
+
+from wetread.errors import UsageError, expected
+
+__all__ = [
+    "SOURCES",
+    "Exposure",
+    "Source",
+    "develop",
+    "enlarge",
+    "expose",
+    "finish",
+    "quanta",
+    "resize",
+    "smooth",
+    "source_of",
+    "spread",
+]
+
+Array = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One hospital. All names are invented.
+
+    ``noise``: sd of the quantum noise at unit exposure behind air; ``scatter``: share of the signal;
+    ``blur_px``: detector blur (sd) in pixels at 512; ``gamma``, ``contrast``, ``equalise``,
+    ``sharpen``: display; ``border``: what lies outside the collimated field; ``ages``: whom it sees;
+    ``portable``: share of AP films.
+    """
+
+    name: str
+    institution: str
+    manufacturer: str
+    model: str
+    photometric: Literal["MONOCHROME1", "MONOCHROME2"]
+    bits: int
+    noise: float
+    scatter: float
+    blur_px: float
+    gamma: float
+    contrast: float
+    equalise: float
+    sharpen: float
+    border: Literal["none", "black", "white"]
+    marker: Literal["plain", "boxed", "small", "large"]
+    marker_side: Literal["right", "left"]
+    ages: tuple[float, float]
+    portable: float
+
+
+SOURCES: dict[str, Source] = {
+    s.name: s
+    for s in (
+        Source("northgate", "Northgate General (synthetic)", "Phantom Imaging", "Flat One", "MONOCHROME2", 12,
+               0.0035, 0.22, 0.35, 1.0, 1.0, 0.35, 0.5, "none", "plain", "right", (18, 90), 0.1),
+        Source("riverside", "Riverside Clinic (synthetic)", "Umbra Radiography", "Plate 2", "MONOCHROME1", 10,
+               0.0065, 0.34, 0.75, 1.12, 0.92, 0.15, 0.25, "black", "large", "left", (18, 90), 0.25),
+        Source("oakchildren", "Oak Children's (synthetic)", "Phantom Imaging", "Flat Mini", "MONOCHROME2", 12,
+               0.0045, 0.16, 0.45, 0.95, 1.05, 0.25, 0.4, "black", "boxed", "right", (1, 12), 0.5),
+        Source("harbour", "Harbour Acute Care (synthetic)", "Penumbra Mobile", "Rover", "MONOCHROME1", 12,
+               0.0075, 0.46, 0.6, 0.9, 0.85, 0.3, 0.35, "white", "small", "left", (30, 95), 0.9),
+        Source("hillside", "Hillside Chest Centre (synthetic)", "Umbra Radiography", "Panel X", "MONOCHROME2", 14,
+               0.0030, 0.14, 0.3, 1.05, 1.15, 0.5, 1.1, "none", "small", "right", (16, 85), 0.0),
+    )
+}  # fmt: skip
+"""Five invented hospitals, by name."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What the anatomy alone fixes before a film is developed.
+
+    ``scatter`` and ``background``: float32 maps of the exposure and of the blurred logarithm at
+    1/8 size; ``low`` and ``high``: logarithms that become black and white.
+    """
+
+    scatter: Array
+    background: Array
+    low: float
+    high: float
+
+
+def source_of(name: str) -> Source:
+    """The source of that name; raises :class:`UsageError` with the known names."""
+    if name not in SOURCES:
+        raise UsageError(expected(f"a source among {', '.join(SOURCES)}", f"'{name}'", "use one of them"))
+    return SOURCES[name]
+
+
+def resize(field: Array, n: int) -> Array:
+    """``field`` (float32) resampled to (n, n); to twice the size linearly, else bicubic."""
+    if field.shape == (n, n):
+        return field
+    if 2 * len(field) == n:
+        return _double(_double(field, 0), 1)
+    return np.array(PilImage.fromarray(field).resize((n, n), PilImage.Resampling.BICUBIC))
+
+
+def _double(field: Array, axis: int) -> Array:
+    """Twice as many samples along one axis: each new one is 3/4 the nearest and 1/4 the next."""
+    a = field if axis == 0 else field.T
+    out = np.empty((2 * a.shape[0], a.shape[1]), np.float32, order="C" if axis == 0 else "F")
+    near, far = np.float32(0.75) * a, np.float32(0.25) * a
+    np.add(near[1:], far[:-1], out=out[2::2])
+    np.add(near[:-1], far[1:], out=out[1:-1:2])
+    out[0], out[-1] = a[0], a[-1]
+    return out if axis == 0 else out.T
+
+
+def spread(field: Array, n: int) -> Array:
+    """A small smooth map enlarged to (n, n) by two matrix products; linear between its points."""
+    rows = _stretch(len(field), n)
+    enlarged: Array = rows @ field @ rows.T
+    return enlarged
+
+
+@lru_cache(maxsize=32)
+def _stretch(few: int, n: int) -> Array:
+    """(n, few): each of n points as a mean of the two nearest of ``few``, edges repeated."""
+    at = np.clip((np.arange(n) + 0.5) * few / n - 0.5, 0, few - 1)
+    low = np.minimum(at.astype(int), few - 2)
+    matrix = np.zeros((n, few), np.float32)
+    matrix[np.arange(n), low] = 1 - (at - low)
+    matrix[np.arange(n), low + 1] = at - low
+    return matrix
+
+
+def haze(field: Array, share: float) -> Array:
+    """Gaussian blur of a small map with a standard deviation of ``share`` of its side."""
+    kernel = _wide_kernel(len(field), share)
+    blurred: Array = kernel @ field @ kernel.T
+    return blurred
+
+
+@lru_cache(maxsize=32)
+def _wide_kernel(n: int, share: float) -> Array:
+    at = np.arange(n)
+    weight = np.exp(-0.5 * ((at[:, None] - at[None, :]) / (share * n)) ** 2)
+    kernel: Array = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
+    return kernel
+
+
+def smooth(field: Array, variance: float) -> Array:
+    """Blur by ``variance`` (pixels^2), edges repeated; a negative one sharpens. float32.
+
+    Kernels of three weights, repeated until their variances add up: for a few pixels.
+    """
+    left = max(variance, -0.5)
+    while abs(left) > 1e-3:
+        part = min(left, 0.5)
+        weight = np.float32(part / 2)
+        for axis in (0, 1):
+            field = _three(field, weight, axis)
+        left -= part
+    return field
+
+
+def _three(field: Array, weight: np.float32, axis: int) -> Array:
+    side = field * weight
+    out = field * (np.float32(1) - 2 * weight)
+    a, b = (out, side) if axis == 0 else (out.T, side.T)
+    a[1:] += b[:-1]
+    a[:-1] += b[1:]
+    a[0] += b[0]
+    a[-1] += b[-1]
+    return out
+
+
+def enlarge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask at twice its size, with smoothed corners."""
+    small = mask.view(np.uint8)
+    for _ in range(2):  # rows, then (transposed) columns
+        near = small * np.uint8(3)
+        tall = np.empty((2 * small.shape[0], small.shape[1]), np.uint8)
+        np.add(near[1:], small[:-1], out=tall[2::2])
+        np.add(near[:-1], small[1:], out=tall[1:-1:2])
+        tall[0], tall[-1] = small[0] * np.uint8(4), small[-1] * np.uint8(4)
+        small = np.ascontiguousarray(tall.T)
+    return small > 8
+
+
+def expose(log_clean: Array, lung: NDArray[np.bool_], source: Source) -> Exposure:
+    """Fix scatter, background and window from the finding-free attenuation at 1/8 size.
+
+    ``lung`` marks the pixels of both lung fields there.
+    """
+    primary = np.exp(-log_clean)
+    scatter = haze(primary, 0.07)
+    seen = -np.log(primary * (1 - source.scatter) + scatter * source.scatter)
+    background = haze(seen, 0.09)
+    flat = seen - source.equalise * (background - background.mean())
+    inside = flat[lung]
+    centre = len(flat) // 4
+    low = float(np.quantile(inside, 0.15))
+    high = float(np.quantile(flat[centre : 3 * centre, centre : 3 * centre], 0.99))
+    high += 0.24 * (high - low)
+    return Exposure(scatter.astype(np.float32), background.astype(np.float32), low, high)
+
+
+def develop(log_primary: Array, fixed: Exposure, source: Source, noise: float, rng: np.random.Generator) -> Array:
+    """Attenuation (natural logarithm, float32 (n, n)) to a film in [0, 1], bright is dense.
+
+    Beer-Lambert primary signal, scatter, blur of the detector, quantum noise (variance in
+    proportion to the signal), logarithm, equalisation, unsharp mask, sigmoid curve, gamma.
+    """
+    n = len(log_primary)
+    signal = np.exp(-log_primary)
+    signal *= np.float32(1 - source.scatter)
+    signal += np.float32(source.scatter) * spread(fixed.scatter, n)
+    grain = quanta(n, rng)
+    grain *= np.sqrt(signal)
+    grain *= np.float32(noise)
+    signal += grain
+    np.maximum(signal, np.float32(1e-4), out=signal)
+    film = np.log(signal, out=signal)
+    np.negative(film, out=film)
+    film = smooth(film, _net_variance(source, n))
+    mean = float(fixed.background.mean())
+    scale = 1.0 / (fixed.high - fixed.low)
+    level = (fixed.background - np.float32(mean)) * np.float32(source.equalise) + np.float32(fixed.low)
+    film -= spread(level, n)
+    return _curve(film, np.float32(scale), source)
+
+
+def quanta(n: int, rng: np.random.Generator) -> Array:
+    """Noise of mean 0 and variance 1, float32 (n, n): bits set among 64 fair ones, less the mean.
+
+    Binomial like the counting of photons, near normal, and three times faster than normal numbers.
+    """
+    raw = rng.bit_generator.random_raw(n * n)
+    counts = np.bitwise_count(raw).astype(np.float32).reshape(n, n)
+    counts -= np.float32(32.0)
+    counts *= np.float32(0.25)
+    return counts
+
+
+def _net_variance(source: Source, n: int) -> float:
+    """Blur of the detector less what the display's unsharp mask takes away (pixels^2; negative: sharper)."""
+    return source.blur_px**2 * max(1.0, n / 512) ** 2 - 0.49 * source.sharpen
+
+
+def _curve(film: Array, scale: np.float32, source: Source) -> Array:
+    """Film response, in place: lungs near 0.2, mediastinum near 0.85, soft toe and shoulder."""
+    steep = 4.1 * source.contrast
+    film *= np.float32(-steep) * scale
+    film += np.float32(steep * 0.45)
+    np.exp(film, out=film)
+    film += np.float32(1.0)
+    np.reciprocal(film, out=film)
+    low, high = 1 / (1 + np.exp(steep * 1.0)), 1 / (1 + np.exp(-steep * 0.72))
+    film -= np.float32(low)
+    film *= np.float32(1 / (high - low))
+    np.clip(film, 0.0, 1.0, out=film)
+    return film if source.gamma == 1.0 else film ** np.float32(source.gamma)
+
+
+def finish(film: Array, source: Source, view: str, rng: np.random.Generator) -> Array:
+    """Add the border of the collimator and the side marker; ``film`` is changed and returned."""
+    n = len(film)
+    edge = _border(film, source, rng)
+    text = "R" if source.marker_side == "right" else "L"
+    height = {"plain": 0.055, "boxed": 0.06, "small": 0.035, "large": 0.085}[source.marker]
+    glyph = _glyph(text, max(6, int(height * n)), source.marker == "boxed")
+    x = edge + rng.uniform(0.02, 0.06)
+    column = int(x * n) if source.marker_side == "right" else n - int(x * n) - glyph.shape[1]
+    row = int((edge + rng.uniform(0.03, 0.13)) * n)
+    _stamp(film, glyph, row, column)
+    if view == "AP":
+        note = _glyph("AP", max(6, int(0.032 * n)), False)
+        _stamp(film, note, row + glyph.shape[0] + int(0.01 * n), column)
+    return film
+
+
+def _border(film: Array, source: Source, rng: np.random.Generator) -> float:
+    """Paint what lies outside the field; return the width of the widest edge as a share of the side."""
+    if source.border == "none":
+        return 0.0
+    n = len(film)
+    shade = np.float32(0.015 if source.border == "black" else 0.94)
+    edges = np.maximum(1, (rng.uniform(0.008, 0.035, 4) * n).astype(int))
+    top, bottom, left, right = (int(e) for e in edges)
+    film[:top] = shade
+    film[n - bottom :] = shade
+    film[:, :left] = shade
+    film[:, n - right :] = shade
+    return float(max(edges)) / n
+
+
+@lru_cache(maxsize=64)
+def _glyph(text: str, height: int, boxed: bool) -> Array:
+    """Letters as opacity (0-1); boxed letters stand in a thin frame."""
+    font = ImageFont.load_default(size=height)
+    left, top, right, bottom = font.getbbox(text)
+    pad = height // 3
+    size = (int(right - left) + 2 * pad, int(bottom - top) + 2 * pad)
+    picture = PilImage.new("L", size, 0)
+    draw = ImageDraw.Draw(picture)
+    draw.text((pad - left, pad - top), text, fill=255, font=font)
+    if boxed:
+        draw.rectangle((1, 1, size[0] - 2, size[1] - 2), outline=230, width=max(1, height // 12))
+    opacity = np.asarray(picture, np.float32) / 255
+    opacity.flags.writeable = False
+    return opacity
+
+
+def _stamp(film: Array, glyph: Array, row: int, column: int) -> None:
+    row = min(max(row, 0), film.shape[0] - glyph.shape[0])
+    column = min(max(column, 0), film.shape[1] - glyph.shape[1])
+    part = film[row : row + glyph.shape[0], column : column + glyph.shape[1]]
+    part += glyph * (np.float32(0.97) - part)
