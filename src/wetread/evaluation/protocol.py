@@ -39,6 +39,7 @@ def evaluate(
     if manifest is not None:
         assert_no_leak(manifest)
         leak = f"no patient, study or image of {manifest.meta.name} is in two splits"
+        leak += f"; {spec.leak_checked}" if spec.leak_checked else ""
     cases = Cases.of(predictions, spec)
     labels = [label_cases(cases, number) for number in range(len(spec.labels))]
     results = [label_result(label, spec) for label in labels]

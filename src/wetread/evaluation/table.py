@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import DatasetRefused, SplitRefused, UsageError, expected
 from wetread.evaluation.result import EvaluationSpec
+from wetread.types import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +100,7 @@ def read_predictions(path: str) -> pd.DataFrame:
         ) from error
 
 
-def infer_classes(predictions: pd.DataFrame) -> tuple[str, tuple[str, ...]]:
+def infer_classes(predictions: pd.DataFrame) -> tuple[Task, tuple[str, ...]]:
     """Return task and classes that the columns of a predictions table imply.
 
     One probability column is binary, its label the positive class; several with ``target`` are
@@ -118,11 +119,14 @@ def infer_classes(predictions: pd.DataFrame) -> tuple[str, tuple[str, ...]]:
         return "multiclass", tuple(labels)
     others = sorted({str(t) for t in predictions["target"].dropna()} - {labels[0]})
     if len(others) > 1:
+        cure = "add a probability column for each class, or name the reader"
+        if set(others) <= {"0", "1", "0.0", "1.0"}:
+            cure = f"write class names in target, {labels[0]} and its opposite"
         raise DatasetRefused(
             expected(
                 f"two classes in target beside probability_{labels[0]}",
                 f"also {', '.join(others[:_SHOWN])}",
-                "add a probability column for each class, or name the reader",
+                cure,
             )
         )
     return "binary", (others[0] if others else f"not {labels[0]}", labels[0])

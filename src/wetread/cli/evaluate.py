@@ -1,0 +1,326 @@
+"""``wetread evaluate``: how good a reader is on a split, with intervals, or beside another reader."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wetread.errors import DatasetRefused, UsageError, expected
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from wetread.datasets.manifest import Manifest
+    from wetread.evaluation.result import ComparisonResult, EvaluationResult, EvaluationSpec
+    from wetread.models.card import ReaderCard
+    from wetread.types import Task
+
+__all__ = ["command"]
+
+_COLUMNS = ("auroc", "auprc", "brier", "ece")
+_RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1", "kappa")
+_AT_PREVALENCE = ("ppv_at_prevalence", "npv_at_prevalence")
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What is evaluated: the table, where it came from, the reader's card and manifest if known."""
+
+    table: pd.DataFrame
+    source: str
+    card: ReaderCard | None
+    manifest: Manifest | None = None
+
+
+def command(
+    target: Annotated[str, typer.Argument(help="Predictions (.parquet, .csv), a run folder, or with --data a reader.")],
+    data: Annotated[Path | None, typer.Option(help="Dataset to read with the reader TARGET.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split to evaluate (test, with --data).")] = None,
+    reader: Annotated[str | None, typer.Option(help="Reader whose classes and operating points a table has.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Predictions of another reader on the same images.")] = None,
+    by: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Subgroups by this column.")] = None,
+    level: Annotated[str, typer.Option(help="image, study or patient.")] = "image",
+    aggregation: Annotated[str, typer.Option(help="mean or max of a study's probabilities.")] = "mean",
+    prevalence: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[LABEL=]SHARE", help="PPV and NPV at this prevalence, e.g. 0.1."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for report.html, results.json, predictions.")] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=200, max=100_000)] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
+) -> None:
+    """Give every metric with its 95 % interval, per class and together, on one split.
+
+    Thresholds are those that the reader's card chose on validation; nothing is tuned here.
+    """
+    from wetread.evaluation.protocol import evaluate
+
+    _refuse_existing(out)
+    found = _resolve(target, data, split, reader)
+    spec = _spec(found, split, (level, aggregation), by or [], prevalence or [])
+    spec = spec.model_copy(update={"resamples": resamples, "seed": seed})
+    result = evaluate(found.table, spec, manifest=found.manifest, provenance=_provenance(seed, found))
+    comparison = None if compare is None else _compare(found, spec, compare)
+    if out is not None:
+        _write(out, found.table, result, comparison)
+    if as_json:
+        return _print_json(result, comparison)
+    _print_result(result)
+    if comparison is not None:
+        _print_comparison(comparison)
+    if out is not None:
+        typer.echo(f"Report: {out / 'report.html'}")
+    return None
+
+
+def predict(reader: str, manifest: Manifest, split: str) -> pd.DataFrame:
+    """Return the predictions of a reader on one split of a manifest."""
+    from wetread.models.bundle import load_reader
+    from wetread.training.predictions import predict_manifest
+
+    found: pd.DataFrame = predict_manifest(load_reader(reader), manifest, split=split, progress=sys.stderr.isatty())
+    return found
+
+
+def _resolve(target: str, data: Path | None, split: str | None, reader: str | None) -> _Target:
+    from wetread.evaluation.table import read_predictions
+
+    if data is not None:
+        return _read_manifest(target, data, split or "test", reader)
+    path = Path(target)
+    file = path / "predictions.parquet" if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        raise DatasetRefused(
+            expected(
+                "predictions.parquet in a run folder",
+                f"none in {path}",
+                "name a table of predictions, or give the dataset to read with --data",
+            )
+        )
+    if not path.exists() and path.suffix.lower() not in (".parquet", ".csv"):
+        raise UsageError(
+            expected("a table of predictions or a run folder", repr(target), "to use a reader, add --data DATASET")
+        )
+    return _Target(read_predictions(str(file)), str(path), _card(reader, file.parent))
+
+
+def _read_manifest(target: str, data: Path, split: str, reader: str | None) -> _Target:
+    from wetread.datasets.manifest import load_manifest
+    from wetread.datasets.splits import assert_no_leak
+    from wetread.models.bundle import find_reader, load_card
+
+    if reader is not None:
+        raise UsageError(expected("one reader", f"{target} and --reader {reader}", "leave one out"))
+    card = load_card(find_reader(target))
+    manifest = load_manifest(data)
+    assert_no_leak(manifest)  # before an hour of reading, not after it
+    return _Target(predict(target, manifest, split), str(data), card, manifest)
+
+
+def _card(reader: str | None, folder: Path) -> ReaderCard | None:
+    """Return the card that is named, else the one in the run folder, else None."""
+    from wetread.models.bundle import find_reader, load_card
+
+    if reader is not None:
+        return load_card(find_reader(reader))
+    for place in (folder, folder / "reader"):
+        if (place / "card.json").is_file():
+            return load_card(place)
+    return None
+
+
+def _spec(
+    found: _Target, split: str | None, level: tuple[str, str], by: list[str], prevalence: list[str]
+) -> EvaluationSpec:
+    from wetread.evaluation.result import EvaluationSpec
+    from wetread.evaluation.table import infer_classes
+
+    task: Task
+    if found.card is None:
+        task, classes = infer_classes(found.table)
+        points, name = (), ""
+    else:
+        task, classes = found.card.task, found.card.classes
+        points, name = _default_first(found.card), f"{found.card.name} {found.card.version}"
+    labels = classes[1:] if task == "binary" else classes
+    return EvaluationSpec(
+        task=task,
+        classes=classes,
+        level=_one_of(level[0], ("image", "study", "patient"), "--level"),
+        aggregation=_one_of(level[1], ("mean", "max"), "--aggregation"),
+        operating_points=points,
+        leak_checked=_training_data(found.card, found.manifest),
+        prevalence=_prevalences(prevalence, labels),
+        by=tuple(by),
+        split=split or ("test" if found.manifest is not None else None),
+        source=found.source,
+        reader=name,
+    )
+
+
+def _training_data(card: ReaderCard | None, manifest: Manifest | None) -> str:
+    """Return what is known about overlap between the training data and another manifest."""
+    if card is None or manifest is None or card.data.name == manifest.meta.name:
+        return ""
+    return f"the reader was trained on {card.data.name}; whether it holds the same patients is not known here"
+
+
+def _default_first(card: ReaderCard) -> tuple[Any, ...]:
+    """Return the card's operating points, its default one first: confusion and subgroups use that."""
+    return tuple(sorted(card.operating_points, key=lambda point: point.name != card.default_operating_point))
+
+
+def _one_of(value: str, known: tuple[str, ...], flag: str) -> Any:
+    if value not in known:
+        raise UsageError(expected(f"{flag} {' or '.join(known)}", repr(value), "choose one of these"))
+    return value
+
+
+def _prevalences(texts: list[str], labels: tuple[str, ...]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in texts:
+        label, _, share = text.rpartition("=")
+        try:
+            value = float(share)
+        except ValueError:
+            raise UsageError(
+                expected("a prevalence such as 0.1 or LABEL=0.1", repr(text), "write a number between 0 and 1")
+            ) from None
+        found |= {label: value} if label else dict.fromkeys(labels, value)
+    return found
+
+
+def _provenance(seed: int, found: _Target) -> dict[str, str]:
+    from wetread import provenance
+
+    facts = provenance.record(seed=seed).model_dump(mode="json", exclude={"libraries", "hashes"})
+    flat = {key: json.dumps(value) if isinstance(value, list) else str(value) for key, value in facts.items()}
+    if found.card is not None:
+        flat["reader_sha256"] = found.card.sha256
+    return flat
+
+
+def _compare(found: _Target, spec: EvaluationSpec, other: Path) -> ComparisonResult:
+    from wetread.evaluation.compare import compare
+    from wetread.evaluation.table import read_predictions
+
+    file = other / "predictions.parquet" if other.is_dir() else other
+    card = _card(None, file.parent)
+    points = () if card is None else _default_first(card)
+    specs = (spec, spec.model_copy(update={"operating_points": points, "by": ()}))
+    names = (spec.reader or found.source, str(other) if card is None else f"{card.name} {card.version}")
+    return compare(found.table, read_predictions(str(file)), specs, names)
+
+
+def _refuse_existing(out: Path | None) -> None:
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(expected("a new folder", f"{out}, which exists", "name another with --out"))
+
+
+def _write(out: Path, table: pd.DataFrame, result: EvaluationResult, comparison: ComparisonResult | None) -> None:
+    """Write report.html, results.json, predictions.parquet and plots/ whole or not at all."""
+    from wetread import provenance
+    from wetread.evaluation.plots import result_plots
+    from wetread.reporting.html import render_evaluation
+
+    plots = result_plots(result)
+    with provenance.atomic_folder(out) as part:
+        (part / "results.json").write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        table.to_parquet(part / "predictions.parquet", index=False)
+        (part / "report.html").write_text(render_evaluation(result, plots), encoding="utf-8")
+        if comparison is not None:
+            text = comparison.model_dump_json(indent=2) + "\n"
+            (part / "comparison.json").write_text(text, encoding="utf-8")
+
+
+def _print_json(result: EvaluationResult, comparison: ComparisonResult | None) -> None:
+    found = result.model_dump(mode="json")
+    if comparison is not None:
+        found["comparison"] = comparison.model_dump(mode="json")
+    typer.echo(json.dumps(found, ensure_ascii=False, allow_nan=False))
+
+
+def _print_result(result: EvaluationResult) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    facts = result.facts
+    patients = "" if facts.patients is None else f" of {facts.patients} patients"
+    units = "studies" if facts.level == "study" else f"{facts.level}s"
+    where = f", split {facts.split}" if facts.split else ""
+    unlabelled = f", {facts.unlabelled} without a label left out" if facts.unlabelled else ""
+    console.print(f"{facts.source}{where}: {facts.n} {units}{patients}{unlabelled}", style="bold", markup=False)
+    for table in _tables(result):
+        console.print(table)
+    for warning in result.warnings:
+        Console(stderr=True, highlight=False).print(f"! {warning}", style="yellow", markup=False)
+
+
+def _tables(result: EvaluationResult) -> list[Any]:
+    from wetread.reporting.numbers import estimate
+
+    probabilities = _table("Probabilities", ["label", "n +/-", *_COLUMNS])
+    stated = any(point.prevalence for label in result.labels for point in label.operating_points)
+    rates = (*_RATES, *_AT_PREVALENCE) if stated else _RATES
+    decisions = _table("Decisions", ["label", "operating point", *rates])
+    for label in result.labels:
+        counts = f"{label.positives}/{label.negatives}"
+        probabilities.add_row(label.label, counts, *(estimate(label.metrics.get(name)) for name in _COLUMNS))
+        for point in label.operating_points:
+            name = point.name if point.threshold is None else f"{point.name} (at {point.threshold:.3g})"
+            decisions.add_row(label.label, name, *(estimate(point.metrics.get(rate)) for rate in rates))
+    tables = [probabilities, decisions]
+    if result.overall:
+        together = _table("All labels", ["metric", "value (95 % interval)"])
+        for name, value in result.overall.items():
+            together.add_row(name, estimate(value))
+        tables.append(together)
+    if result.subgroups:
+        tables.append(_subgroup_table(result))
+    return tables
+
+
+def _subgroup_table(result: EvaluationResult) -> Any:
+    from wetread.reporting.numbers import estimate
+
+    names = ("auroc", "sensitivity", "specificity")
+    table = _table("Subgroups", ["column", "value", "n", "label", *names, "AUROC gap to the rest"])
+    for group in result.subgroups:
+        if not group.assessable:
+            table.add_row(group.column, group.value, str(group.n), "not assessable", group.reason, "", "", "")
+        for label, metrics in group.metrics.items():
+            gap = group.gaps.get(label, {}).get("auroc")
+            cells = [estimate(metrics.get(name)) for name in names]
+            table.add_row(group.column, group.value, str(group.n), label, *cells, estimate(gap))
+    return table
+
+
+def _print_comparison(comparison: ComparisonResult) -> None:
+    from rich.console import Console
+
+    from wetread.reporting.numbers import estimate
+
+    console = Console(highlight=False)
+    console.print(f"A: {comparison.name_a}   B: {comparison.name_b}", markup=False)
+    table = _table("Comparison", ["label", "metric", "A", "B", "B - A", "p (Holm)", "verdict"])
+    for row in comparison.rows:
+        p_value = "" if row.p_adjusted is None else f"{row.p_adjusted:.3g}"
+        numbers = (estimate(row.a), estimate(row.b), estimate(row.difference))
+        table.add_row(row.label, row.metric, *numbers, p_value, row.verdict)
+    console.print(table)
+
+
+def _table(title: str, columns: list[str]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
