@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,7 +52,7 @@ def make_split(
     *,
     seed: int = 0,
     reset: bool = False,
-    linked: list[tuple[str, ...]] | None = None,
+    linked: Sequence[tuple[str, ...]] | None = None,
 ) -> Manifest:
     """Divide the images into train, val and test; return the manifest with the split stored.
 
@@ -110,7 +111,7 @@ def make_folds(
     k: int,
     *,
     seed: int = 0,
-    linked: list[tuple[str, ...]] | None = None,
+    linked: Sequence[tuple[str, ...]] | None = None,
 ) -> Manifest:
     """Deal everything but given test images into ``k`` folds: column ``fold``, 0 to k-1.
 
@@ -147,7 +148,7 @@ def stratified_folds(strata: NDArray[np.str_], groups: NDArray[np.int64], k: int
     return fold
 
 
-def groups_of(table: pd.DataFrame, linked: list[tuple[str, ...]] | None = None) -> NDArray[np.int64]:
+def groups_of(table: pd.DataFrame, linked: Sequence[tuple[str, ...]] | None = None) -> NDArray[np.int64]:
     """Group number of each image: connected by patient, study, file content or ``linked`` paths."""
     parent = list(range(len(table)))
     for column in _LINKS:
@@ -330,7 +331,7 @@ def _stored(
     manifest: Manifest,
     table: pd.DataFrame,
     meta: SplitMeta,
-    linked: list[tuple[str, ...]] | None,
+    linked: Sequence[tuple[str, ...]] | None,
 ) -> Manifest:
     method = meta.method + (" and near duplicates" if linked else "")
     meta = meta.model_copy(update={"method": method, "sha256": assignment_sha256(table)})

@@ -60,24 +60,34 @@ class DicomTreeImporter:
         import pandas as pd
 
         files = _files(source)
-        rows = [_header(f, source) for f in files if _is_dicom(f)]
+        dicoms = [f for f in files if _is_dicom(f)]
+        rows = [_header(f, source) for f in dicoms]
         images = [r for r in rows if r is not None]
         if not images:
             raise DatasetRefused(
                 expected("DICOM images", f"none in {len(files)} files below {source}", "check the folder")
             )
         table = pd.DataFrame(images)
-        notes = [f"{len(files) - len(images)} files that are no DICOM images left out"]
+        notes = [f"{len(files) - len(dicoms)} files that are not DICOM left out"]
+        warnings = _warnings(table, [posix(f, source) for f, r in zip(dicoms, rows, strict=True) if r is None])
         if options.labels is None:
             notes.append("labels: none; give a table keyed by path, SOP instance, study or patient with --labels")
-            return Imported(table, source, tuple(notes), _warnings(table))
+            return Imported(table, source, tuple(notes), warnings)
         table, more = _with_labels(table, options)
-        return Imported(table, source, (*notes, *more), _warnings(table))
+        return Imported(table, source, (*notes, *more), warnings)
 
 
-def _warnings(table: pd.DataFrame) -> tuple[str, ...]:
+def _warnings(table: pd.DataFrame, imageless: list[str]) -> tuple[str, ...]:
+    found = []
+    if imageless:
+        found.append(
+            f"{len(imageless)} DICOM files without rows and columns left out, e.g. {imageless[0]}: "
+            "reports and the like, or damaged"
+        )
     n = int(table["patient"].isna().sum())
-    return (f"{n} images name no patient: only their study keeps them together",) if n else ()
+    if n:
+        found.append(f"{n} images name no patient: only their study keeps them together")
+    return tuple(found)
 
 
 def _files(folder: Path, most: int | None = None) -> list[Path]:

@@ -1,0 +1,375 @@
+"""``wetread dataset import|check|split|show``: from files on disk to a table that can be trusted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wetread.errors import DatasetRefused, UsageError, expected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.console import Console
+
+    from wetread.datasets.check_result import CheckResult, CountTable
+    from wetread.datasets.manifest import Manifest
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="dataset",
+    help="Import images into a manifest, check it, divide it by patient, and show it.",
+    no_args_is_help=True,
+)
+
+CHECK_JSON = "check.json"
+CHECK_HTML = "check.html"
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
+Dataset = Annotated[Path, typer.Argument(help="Dataset folder, or a manifest (.parquet, .csv).")]
+
+
+@app.command("import", epilog="Example: wetread dataset import kermany-cxr --out datasets/kermany")
+def import_(
+    source: Annotated[Path, typer.Argument(help="Folder of images, or a CSV, TSV or Parquet table.")],
+    out: Annotated[Path | None, typer.Option(help="Dataset folder to write [datasets/NAME].")] = None,
+    layout: Annotated[
+        str, typer.Option(help="auto, mura, covid-cxr, kermany, dicom, table, folder or files.")
+    ] = "auto",
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="OURS=THEIRS", help="Column of a table, e.g. patient=PatientID."),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Table of labels for a DICOM tree, keyed by path, SOP, study or patient.")
+    ] = None,
+    label_columns: Annotated[
+        str | None, typer.Option(help="Columns of 1, 0 and empty, one per class: A,B,C. Multi-label.")
+    ] = None,
+    label_separator: Annotated[
+        str | None, typer.Option(help="What separates several classes in one cell, e.g. '|'.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="The class that means: nothing found.")] = None,
+    patient_pattern: Annotated[
+        str | None, typer.Option(help="Regular expression; its group in the path is the patient.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder that the paths of a table start from.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the dataset [that of the source].")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing dataset.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a manifest of the images where they are; nothing is copied or decoded.
+
+    The layout is recognised by itself; what was guessed is shown.
+    """
+    from wetread.datasets.importers.base import ImportOptions
+    from wetread.datasets.importers.registry import import_dataset
+
+    options = ImportOptions(
+        columns=_pairs(columns or []),
+        labels=labels,
+        label_columns=tuple(c.strip() for c in (label_columns or "").split(",") if c.strip()),
+        label_separator=label_separator,
+        negative=negative,
+        patient_pattern=patient_pattern,
+        images=images,
+    )
+    with _spinner(f"Importing {source}"):
+        result = import_dataset(source, layout=layout, options=options, name=name)
+    folder = out or Path("datasets") / result.manifest.meta.name
+    _refuse_existing(folder, overwrite)
+    result.manifest.save(folder)
+    if as_json:
+        found = {
+            "dataset": str(folder),
+            "layout": result.layout,
+            "reason": result.reason,
+            "images": len(result.manifest.table),
+            "notes": result.notes,
+            "warnings": result.warnings,
+        }
+        return _print_json(found | _description(result.manifest))
+    console = _stdout()
+    what = f"{len(result.manifest.table)} images, layout {result.layout} ({result.reason})"
+    console.print(f"{folder}: {what}", style="bold", markup=False)
+    for note in result.notes:
+        console.print(f"  {note}", markup=False)
+    for warning in result.warnings:
+        console.print(f"  ! {warning}", style="yellow", markup=False)
+    _print_counts(console, result.manifest)
+    console.print(f"Next: wetread dataset check {folder}", markup=False)
+
+
+@app.command(epilog="Example: wetread dataset check datasets/kermany")
+def check(
+    dataset: Dataset,
+    out: Annotated[Path | None, typer.Option(help="Folder for check.json and check.html [the dataset's].")] = None,
+    workers: Annotated[int, typer.Option(help="Threads; 0: one per core.", min=0)] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Decode all images again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Decode every image once: conformance, copies, quality, labels. Exit code 3 if something blocks.
+
+    Writes check.json and check.html, and fills width, height, bits, spacing and hashes into the manifest.
+    """
+    from wetread.datasets.check import check_scanned, require_clean
+    from wetread.datasets.manifest import load_manifest
+    from wetread.datasets.scan import load_scan, save_scan, scan, with_facts
+    from wetread.datasets.thumbnails import with_thumbnails
+
+    manifest = load_manifest(dataset)
+    manifest.require_files()
+    folder = out or (dataset if dataset.is_dir() else dataset.parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    previous = None if fresh else load_scan(folder)
+    with _progress("Reading images") as advance:
+        scanned = scan(manifest, advance, workers=workers, previous=previous)
+    save_scan(scanned, folder)
+    if dataset.is_dir():
+        manifest = with_facts(manifest, scanned)
+        manifest.save(dataset)
+    with _spinner("Looking for copies, outliers and conflicts"):
+        result = with_thumbnails(check_scanned(manifest, scanned), manifest)
+    _write_check(result, folder)
+    if as_json:
+        typer.echo(result.model_dump_json(indent=2))
+    else:
+        _print_check(result, folder)
+    require_clean(result)
+
+
+@app.command(epilog="Example: wetread dataset split datasets/kermany --train 0.85 --val 0.15")
+def split(
+    dataset: Dataset,
+    train: Annotated[float | None, typer.Option(help="Share of the images that are divided.")] = None,
+    val: Annotated[float | None, typer.Option(help="Share for choosing thresholds and models.")] = None,
+    test: Annotated[float | None, typer.Option(help="Share for the final figures; leave out if given.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-validation folds instead of shares.", min=2)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the shuffling.")] = 0,
+    reset: Annotated[bool, typer.Option("--reset", help="Divide given splits anew as well.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Divide the images by patient, balanced over classes; a given val or test split stays.
+
+    Images of one patient or study, identical files and (after a check) near duplicates stay together.
+    Default shares: 0.7, 0.15, 0.15; where test is given: 0.85, 0.15.
+    """
+    from wetread.datasets.check import linked_paths
+    from wetread.datasets.manifest import load_manifest
+    from wetread.datasets.scan import load_scan
+    from wetread.datasets.splits import make_folds, make_split
+
+    asked = {k: v for k, v in (("train", train), ("val", val), ("test", test)) if v is not None}
+    if folds is not None and (asked or reset):
+        raise UsageError(expected("--folds alone", "shares or --reset beside it", "leave one of them out"))
+    manifest = load_manifest(dataset)
+    folder = _writable(dataset)
+    scanned = load_scan(folder)
+    if scanned is None:
+        _stderr().print("near duplicates are not known yet: wetread dataset check finds them", style="yellow")
+    linked = None if scanned is None else linked_paths(manifest, scanned)
+    with _spinner("Dividing by patient"):
+        if folds is not None:
+            done = make_folds(manifest, folds, seed=seed, linked=linked)
+        else:
+            done = make_split(manifest, asked or None, seed=seed, reset=reset, linked=linked)
+    done.save(folder)
+    if as_json:
+        return _print_json(_description(done))
+    console = _stdout()
+    _print_counts(console, done)
+    _print_split(console, done)
+
+
+@app.command(epilog="Example: wetread dataset show datasets/kermany --json")
+def show(dataset: Dataset, as_json: AsJson = False) -> None:
+    """Print what a dataset consists of: task, classes, counts, split, last check."""
+    from wetread.datasets.manifest import load_manifest
+
+    manifest = load_manifest(dataset)
+    last = _last_check(dataset if dataset.is_dir() else dataset.parent)
+    if as_json:
+        return _print_json(_description(manifest) | {"check": last})
+    console = _stdout()
+    meta = manifest.meta
+    console.print(
+        f"[bold]{meta.name}[/]: {len(manifest.table)} images, {meta.task}: {', '.join(meta.classes) or 'no labels'}"
+    )
+    for what, value in (
+        ("images below", str(manifest.root)),
+        ("licence", meta.licence),
+        ("organ", meta.organ),
+        ("labels", meta.label_policy),
+        ("flips allowed", ", ".join(meta.allowed_flips) or "none"),
+        ("last check", last["summary"] if last else "never; wetread dataset check"),
+    ):
+        if value:
+            console.print(f"  {what}: {value}", markup=False)
+    _print_counts(console, manifest)
+    _print_split(console, manifest)
+
+
+def _pairs(items: Sequence[str]) -> dict[str, str]:
+    split = [item.partition("=") for item in items]
+    for ours, equals, theirs in split:
+        if not (ours and equals and theirs):
+            raise UsageError(expected("--map OURS=THEIRS", f"'{ours}{equals}{theirs}'", "e.g. --map patient=PatientID"))
+    return {ours.strip(): theirs.strip() for ours, _, theirs in split}
+
+
+def _refuse_existing(folder: Path, overwrite: bool) -> None:
+    if (folder / "manifest.parquet").exists() and not overwrite:
+        raise DatasetRefused(
+            expected(
+                "a new dataset folder", f"{folder} with a manifest in it", "choose another --out or give --overwrite"
+            )
+        )
+
+
+def _writable(dataset: Path) -> Path:
+    if dataset.is_dir():
+        return dataset
+    raise DatasetRefused(
+        expected(
+            "a dataset folder, where the split is stored",
+            f"the table {dataset.name}",
+            f"import it first: wetread dataset import {dataset} --out FOLDER",
+        )
+    )
+
+
+def _write_check(result: CheckResult, folder: Path) -> None:
+    import os
+
+    from wetread.reporting.html import render_check
+
+    for name, text in ((CHECK_JSON, result.model_dump_json(indent=2)), (CHECK_HTML, render_check(result))):
+        part = folder / f"{name}.part"
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, folder / name)
+
+
+def _last_check(folder: Path) -> dict[str, Any] | None:
+    from wetread.datasets.check_result import CheckResult
+
+    file = folder / CHECK_JSON
+    if not file.is_file():
+        return None
+    result = CheckResult.model_validate_json(file.read_text(encoding="utf-8"))
+    counts = {s: sum(f.severity == s for f in result.findings) for s in ("block", "warn", "info")}
+    summary = f"{counts['block']} blocking findings, {counts['warn']} warnings, {counts['info']} notes"
+    return {"summary": summary, "findings": counts, "images": result.n_images}
+
+
+def _description(manifest: Manifest) -> dict[str, Any]:
+    from wetread.datasets.counts import count_tables
+
+    meta = manifest.meta.model_dump(mode="json")
+    tables = [t.model_dump(mode="json") for t in count_tables(manifest)]
+    return {"images": len(manifest.table), **meta, "root": str(manifest.root), "counts": tables}
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_counts(console: Console, manifest: Manifest) -> None:
+    from wetread.datasets.counts import count_tables
+
+    for table in count_tables(manifest):
+        _print_table(console, table)
+
+
+def _print_table(console: Console, counts: CountTable) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=counts.title, title_justify="left", title_style="bold")
+    for i, column in enumerate(counts.columns):
+        table.add_column(Text(column), justify="left" if i == 0 else "right")
+    for row in counts.rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    console.print(table)
+
+
+def _print_split(console: Console, manifest: Manifest) -> None:
+    made = manifest.meta.split
+    if made is None:
+        console.print("split: none yet; wetread dataset split", markup=False)
+        return
+    seed = "" if made.seed is None else f", seed {made.seed}"
+    console.print(f"split: {made.method}{seed}, sha256 {made.sha256[:12]}", markup=False)
+
+
+_STYLES = {"block": "bold red", "warn": "yellow", "info": "dim"}
+
+
+def _print_check(result: CheckResult, folder: Path) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console = _stdout()
+    for counts in result.counts[:2]:
+        _print_table(console, counts)
+    table = Table(title="findings", title_justify="left", title_style="bold")
+    for column in ("severity", "what", "count", "what to do"):
+        table.add_column(column, overflow="fold", justify="right" if column == "count" else "left")
+    for finding in result.findings:
+        table.add_row(
+            Text(finding.severity, style=_STYLES[finding.severity]),
+            Text(finding.title),
+            Text(f"{finding.count} {finding.unit}"),
+            Text(finding.cure),
+        )
+    console.print(table if result.findings else "no findings")
+    console.print(f"{folder / CHECK_HTML}\n{folder / CHECK_JSON}", markup=False)
+
+
+def _stdout() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def _spinner(text: str) -> Iterator[None]:
+    console = _stderr()
+    if console.is_terminal:
+        with console.status(text):
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr with images/s and time left; silent where stderr is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = _stderr()
+    columns = (
+        TextColumn(text),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]:.0f} images/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(text, total=None, speed=0.0)
+
+        def advance(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total, speed=progress.tasks[0].speed or 0.0)
+
+        yield advance
