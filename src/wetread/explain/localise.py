@@ -11,7 +11,7 @@ from wetread.types import Box
 
 __all__ = ["boxes_from_heat", "boxes_of", "otsu_threshold"]
 
-_WORKING_PIXELS = 512
+_WORKING_PIXELS = 256
 """Longer side of the grid on which boxes are found; a map has 5 to 14 cells, so nothing is lost."""
 
 

@@ -1,6 +1,6 @@
 """Heat on film as PNG: one colour scale, ordered in lightness and readable without colour vision.
 
-The scale is *inferno* (van der Walt & Smith, CC0) from nine of its points, with an opacity that
+The scale is *inferno* (van der Walt & Smith, CC0) from 18 of its points, with an opacity that
 rises with the heat, so that film without evidence stays untouched film.
 """
 
@@ -24,13 +24,22 @@ LONGEST_PIXELS = 1024
 
 _POINTS = (
     (0, 0, 4),
-    (31, 12, 72),
-    (85, 15, 109),
-    (136, 34, 106),
-    (186, 54, 85),
-    (227, 89, 51),
-    (249, 140, 10),
-    (249, 201, 50),
+    (10, 7, 34),
+    (30, 12, 69),
+    (56, 9, 98),
+    (81, 14, 108),
+    (105, 22, 110),
+    (128, 31, 108),
+    (152, 39, 102),
+    (176, 49, 91),
+    (198, 61, 77),
+    (217, 77, 61),
+    (233, 97, 43),
+    (244, 121, 24),
+    (250, 148, 7),
+    (252, 176, 20),
+    (248, 205, 55),
+    (242, 234, 105),
     (252, 255, 164),
 )
 _MOST_OPAQUE = 0.65
