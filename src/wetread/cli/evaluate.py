@@ -68,7 +68,7 @@ def command(
     result = evaluate(found.table, spec, manifest=found.manifest, provenance=_provenance(seed, found))
     comparison = None if compare is None else _compare(found, spec, compare)
     if out is not None:
-        _write(out, found.table, result, comparison)
+        _write(out, found, result, comparison)
     if as_json:
         return _print_json(result, comparison)
     _print_result(result)
@@ -223,17 +223,18 @@ def _refuse_existing(out: Path | None) -> None:
         raise UsageError(expected("a new folder", f"{out}, which exists", "name another with --out"))
 
 
-def _write(out: Path, table: pd.DataFrame, result: EvaluationResult, comparison: ComparisonResult | None) -> None:
-    """Write report.html, results.json, predictions.parquet and plots/ whole or not at all."""
+def _write(out: Path, found: _Target, result: EvaluationResult, comparison: ComparisonResult | None) -> None:
+    """Write report.html, results.json and predictions.parquet whole or not at all."""
     from wetread import provenance
     from wetread.evaluation.plots import result_plots
     from wetread.reporting.html import render_evaluation
 
-    plots = result_plots(result)
+    verdict = {} if found.card is None else {"audit_verdict": found.card.audit_verdict}
+    page = render_evaluation(result, result_plots(result), comparison=comparison, **verdict)
     with provenance.atomic_folder(out) as part:
         (part / "results.json").write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        table.to_parquet(part / "predictions.parquet", index=False)
-        (part / "report.html").write_text(render_evaluation(result, plots), encoding="utf-8")
+        found.table.to_parquet(part / "predictions.parquet", index=False)
+        (part / "report.html").write_text(page, encoding="utf-8")
         if comparison is not None:
             text = comparison.model_dump_json(indent=2) + "\n"
             (part / "comparison.json").write_text(text, encoding="utf-8")
