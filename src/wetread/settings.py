@@ -1,0 +1,237 @@
+"""The settings table: name, default, unit, help. One frozen object, passed as an argument.
+
+Precedence: flag > environment ``WETREAD_SECTION__KEY`` > ``wetread.toml`` of the project (the
+current folder) > ``wetread.toml`` of the user > default. A key that nobody declared is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticUndefined
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from wetread.errors import UsageError, expected
+
+__all__ = [
+    "ENVIRONMENT_PREFIX",
+    "FILE_NAME",
+    "ImagingSettings",
+    "PathSettings",
+    "RuntimeSettings",
+    "Setting",
+    "Settings",
+    "load_settings",
+    "settings_table",
+    "user_file",
+]
+
+ENVIRONMENT_PREFIX = "WETREAD_"
+FILE_NAME = "wetread.toml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class PathSettings(_Section):
+    """Where things are kept."""
+
+    readers: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("wetread") / "readers",
+        description="Folder of imported and installed readers",
+        json_schema_extra={"unit": "folder", "shown": "readers/ in the user's data folder"},
+    )
+    cache: Path = Field(
+        default_factory=lambda: platformdirs.user_cache_path("wetread"),
+        description="Folder of cached features; may be deleted at any time",
+        json_schema_extra={"unit": "folder", "shown": "the user's cache folder"},
+    )
+    runs: Path = Field(
+        default=Path("runs"),
+        description="Folder of training runs, relative to the current folder",
+        json_schema_extra={"unit": "folder"},
+    )
+
+
+class RuntimeSettings(_Section):
+    """How the machine is used."""
+
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="Threads of this process; 0 means OMP_NUM_THREADS, else all cores",
+        json_schema_extra={"unit": "threads"},
+    )
+
+
+class ImagingSettings(_Section):
+    """How files become images."""
+
+    budget_bytes: int = Field(
+        default=512 << 20,
+        ge=1 << 20,
+        description="Largest decoded image; a file that claims more is refused before decoding",
+        json_schema_extra={"unit": "bytes"},
+    )
+
+
+class Settings(BaseSettings):
+    """All settings, by section."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=False,
+    )
+
+    # Factories: the user's folders are looked up when settings are loaded, not on import.
+    paths: PathSettings = Field(default_factory=PathSettings)
+    runtime: RuntimeSettings = Field(default_factory=RuntimeSettings)
+    imaging: ImagingSettings = Field(default_factory=ImagingSettings)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, project file, user file; the first that has a key wins."""
+        files = [TomlConfigSettingsSource(settings_cls, file) for file in _files()]
+        return (init_settings, env_settings, *files)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table. ``key`` is dotted; ``default`` as a person reads it."""
+
+    key: str
+    default: str
+    unit: str
+    help: str
+
+    @property
+    def environment(self) -> str:
+        """The environment variable that sets it."""
+        return ENVIRONMENT_PREFIX + self.key.upper().replace(".", "__")
+
+
+def settings_table() -> tuple[Setting, ...]:
+    """Every setting, in the order of the sections."""
+    return tuple(
+        _row(f"{section}.{name}", field)
+        for section, part in Settings.model_fields.items()
+        for name, field in _section_type(part.annotation).model_fields.items()
+    )
+
+
+def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
+    """Gather the settings; ``flags`` are by dotted key, None meaning that the flag was not given.
+
+    Raises:
+        UsageError: an unknown key (the nearest one is suggested), a value of the wrong kind, or a
+            settings file that is not TOML. The message says where the key stands.
+    """
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    _refuse_unknown(given, "a flag")
+    for file in _files():
+        _refuse_unknown(_flat(_toml(file)), file.name if file.parent == Path() else str(file))
+    _refuse_unknown_environment(os.environ)
+    try:
+        values: dict[str, Any] = _nested(given)
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        got = f"{first['input']!r} ({first['msg'][:1].lower()}{first['msg'][1:]})"
+        raise UsageError(expected(f"a fitting value of '{key}'", got, "correct it")) from error
+
+
+def user_file() -> Path:
+    """The settings file of this user, which need not exist."""
+    return platformdirs.user_config_path("wetread") / FILE_NAME
+
+
+def _files() -> tuple[Path, ...]:
+    return tuple(file for file in (Path(FILE_NAME), user_file()) if file.is_file())
+
+
+def _row(key: str, field: Any) -> Setting:
+    extra = field.json_schema_extra
+    shown = extra.get("shown") or ("" if field.default is PydanticUndefined else str(field.default))
+    return Setting(key, shown, extra["unit"], field.description)
+
+
+def _section_type(annotation: Any) -> type[BaseModel]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    raise TypeError(f"expected a section in Settings, got {annotation}; declare settings in sections")
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(expected(f"TOML in {file}", str(error), "correct that line")) from error
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and not prefix:
+            flat.update(_flat(value, f"{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        section, name = key.split(".")
+        nested.setdefault(section, {})[name] = value
+    return nested
+
+
+def _refuse_unknown(keys: Iterable[str], where: str) -> None:
+    known = [setting.key for setting in settings_table()]
+    for key in keys:
+        if key not in known:
+            raise UsageError(expected(f"a known setting in {where}", f"'{key}'", _nearest(key, known)))
+
+
+def _refuse_unknown_environment(environment: Iterable[str]) -> None:
+    """A name that only begins like ours is somebody else's; one that names a section is ours."""
+    known = [setting.environment for setting in settings_table()]
+    sections = tuple(ENVIRONMENT_PREFIX + section.upper() + "_" for section in Settings.model_fields)
+    for name in environment:
+        upper = name.upper()
+        ours = upper.startswith(sections) or (upper.startswith(ENVIRONMENT_PREFIX) and "__" in upper)
+        if ours and upper not in known:
+            raise UsageError(expected("a known setting in the environment", f"'{name}'", _nearest(upper, known)))
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    leaves = {name.rsplit(".", 1)[-1]: name for name in known}
+    near = difflib.get_close_matches(key, [*known, *leaves], n=1, cutoff=0.5)
+    near = [leaves.get(name, name) for name in near]
+    return f"did you mean '{near[0]}'?" if near else f"use one of {', '.join(known)}"
