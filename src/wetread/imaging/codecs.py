@@ -1,7 +1,7 @@
 """One decoder for each transfer syntax of compressed pixel data.
 
 Decided here: which library decodes what. libjpeg-turbo does all of JPEG (baseline, extended
-12 bit, lossless), CharLS JPEG-LS, OpenJPEG JPEG 2000, OpenJPH HTJ2K. They come with imagecodecs
+12 bit, lossless), CharLS JPEG-LS, OpenJPEG JPEG 2000, OpenJPH HTJ2K. All come with imagecodecs
 and none is under the GPL. GDCM is left out for its open vulnerabilities (CVE-2026-3650).
 """
 
@@ -98,6 +98,9 @@ def _require_agreement(header: Codestream | None, layout: Layout) -> None:
             f"{layout.columns} x {layout.rows} x {layout.samples}",
         )
 
+    if not header.complete:
+        raise _damaged(layout, "compressed data that is cut short")
+
 
 def _damaged(layout: Layout, got: str) -> ImageRefused:
     cure = "the file is damaged: fetch it again"
@@ -157,14 +160,18 @@ def _htj2k(data: bytes, layout: Layout) -> NDArray[Any]:
 
 
 def _rle(data: bytes, layout: Layout) -> NDArray[Any]:
-    """RLE of PS3.5 annex G by pylibjpeg-rle, which checks every segment against the frame size."""
-    from rle.rle import decode_frame as rle_decode
+    """RLE of PS3.5 annex G by imagecodecs, into a buffer of the frame's size and no larger.
 
-    pixels = layout.rows * layout.columns
-    raw = bytes(rle_decode(data, pixels, layout.bits_allocated, "<"))
-    planes = np.frombuffer(raw, f"<u{layout.bits_allocated // 8}").reshape(-1, layout.rows, layout.columns)
-    if planes.shape[0] != layout.samples:
-        raise _damaged(layout, f"{planes.shape[0]} RLE planes instead of {layout.samples}")
+    pylibjpeg-rle is as fast, but damaged segments make it panic past every ``except Exception``.
+    """
+    import imagecodecs
+
+    width = layout.bits_allocated // 8
+    segments = int.from_bytes(data[:4], "little")
+    if width == 0 or segments != layout.samples * width:  # a segment for each byte of each sample, G.2
+        raise _damaged(layout, f"{segments} RLE segments for {layout.samples} samples of {width} bytes")
+    raw = imagecodecs.dicomrle_decode(data, f"<u{width}", out=bytearray(layout.frame_bytes))
+    planes = np.frombuffer(raw, f"<u{width}").reshape(layout.samples, layout.rows, layout.columns)
     return planes[0] if layout.samples == 1 else np.moveaxis(planes, 0, -1)
 
 

@@ -13,19 +13,21 @@ __all__ = ["Codestream", "jpeg2000_header", "jpeg_header"]
 
 @dataclass(frozen=True, slots=True)
 class Codestream:
-    """What the header of a codestream declares; ``precision`` in bits for a sample."""
+    """What the header of a codestream declares; ``precision`` in bits for a sample.
+
+    ``complete``: False if the end marker is missing. libjpeg fills what is missing with gray.
+    """
 
     rows: int
     columns: int
     components: int
     precision: int
-    lossless: bool
+    complete: bool
 
 
 _JPEG_LS = 0xF7
 _NOT_FRAMES = frozenset({0xC4, 0xC8, 0xCC})
 """DHT, JPG and DAC share the range of the frame headers (ITU-T T.81 table B.1)."""
-_SOF_LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
@@ -47,17 +49,18 @@ def jpeg_header(data: bytes) -> Codestream | None:
         elif marker in _STANDALONE:
             at += 2
         elif marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES):
-            return _frame(data[at + 4 : at + 10], lossless=marker in _SOF_LOSSLESS or marker == _JPEG_LS)
+            # In coded data 0xFF is never followed by 0xD9; thumbnails end before the frame header.
+            return _frame(data[at + 4 : at + 10], complete=data.rfind(b"\xff\xd9") > at)
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
 
 
-def _frame(body: bytes, *, lossless: bool) -> Codestream | None:
+def _frame(body: bytes, *, complete: bool) -> Codestream | None:
     if len(body) < 6:
         return None
     rows, columns = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
-    return Codestream(rows, columns, components=body[5], precision=body[0], lossless=lossless)
+    return Codestream(rows, columns, components=body[5], precision=body[0], complete=complete)
 
 
 def jpeg2000_header(data: bytes) -> Codestream | None:
@@ -73,7 +76,7 @@ def jpeg2000_header(data: bytes) -> Codestream | None:
     width, height, left, top = (int.from_bytes(body[i : i + 4], "big") for i in range(0, 16, 4))
     components = int.from_bytes(body[32:34], "big")
     precision = (body[34] & 0x7F) + 1
-    return Codestream(height - top, width - left, components, precision, lossless=False)
+    return Codestream(height - top, width - left, components, precision, complete=True)
 
 
 def _codestream_start(data: bytes) -> int:

@@ -219,7 +219,7 @@ def _extract(words: NDArray[Any], decoded: NDArray[Any], header: Header, layout:
     padding = _padding(words, values, header, layout)
     if stored == allocated or layout.bits_allocated == 1:
         return Stored(values, padding, stored)
-    lost = _differs(words, values, stored, padding)
+    lost = _differs(words, values, (stored, high), padding)
     if lost and compressed:
         header.history.ambiguous(
             f"the compressed data holds values beyond the {stored} bits that Bits Stored declares: kept as decoded"
@@ -261,13 +261,17 @@ def _cut_bits(words: NDArray[Any], stored: int, high: int, *, signed: bool) -> N
     return np.asarray(np.right_shift(taken, allocated - stored))
 
 
-def _differs(words: NDArray[Any], values: NDArray[Any], stored: int, padding: NDArray[np.bool_] | None) -> bool:
+def _differs(
+    words: NDArray[Any], values: NDArray[Any], bit_range: tuple[int, int], padding: NDArray[np.bool_] | None
+) -> bool:
     """Whether cutting changed a value other than padding; zeros above a negative number are fine."""
     if values is words:
         return False
-    mask = words.dtype.type((1 << stored) - 1)
+    stored, high = bit_range
+    kind = words.dtype.type
+    mask, shift = kind((1 << stored) - 1), kind(high + 1 - stored)
     as_read = values.view(words.dtype)
-    changed = (as_read != words) & ((as_read & mask) != words)
+    changed = ((as_read << shift) != words) & (((as_read & mask) << shift) != words)
     if padding is not None:
         changed &= ~padding if changed.ndim == 2 else ~padding[..., None]
     return bool(changed.any())

@@ -142,6 +142,8 @@ def _samples(data: bytes, kind: str, picture: Any) -> NDArray[Any]:
     header = jpeg_header(data) if kind == "JPEG" else None
     if header is not None and (header.columns, header.rows) != picture.size:
         raise ValueError("two frame headers that contradict each other")
+    if header is not None and not header.complete:
+        raise ValueError("no end marker")  # libjpeg would fill the missing rows with gray
     if header is not None and header.components in (1, 3):
         # Same libjpeg-turbo as Pillow, half the time.
         found = np.asarray(imagecodecs.jpeg8_decode(data))

@@ -74,7 +74,9 @@ def _require_known(photometric: int, page: Any, name: str) -> None:
 def _plain(samples: NDArray[Any], photometric: int, page: Any) -> NDArray[Any]:
     """Resolve palettes, and stretch 1 to 7 bits to 8."""
     if photometric == _PALETTE:
-        return np.ascontiguousarray(np.moveaxis(page.colormap[:, samples[..., 0]], 0, -1))
+        # Entries have 16 bits; writers fill the lower 8 with zeros or with a copy (TIFF 6.0, page 23).
+        table = (np.asarray(page.colormap) >> 8).astype(np.uint8)
+        return np.ascontiguousarray(np.moveaxis(table[:, samples[..., 0]], 0, -1))
     colours = 3 if photometric in (_RGB, _YCBCR) else 1
     extras = [int(extra) for extra in page.extrasamples]
     if samples.shape[2] > colours and extras[:1] != [_UNASSOCIATED_ALPHA]:
