@@ -72,7 +72,7 @@ def check_scanned(manifest: Manifest, scanned: pd.DataFrame) -> CheckResult:
         n_patients=_number(table["patient"]),
         n_studies=_number(table["study"]),
         counts=count_tables(manifest),
-        findings=tuple(sorted(findings, key=lambda f: SEVERITIES.index(f.severity))),
+        findings=tuple(sorted(map(_singular, findings), key=lambda f: SEVERITIES.index(f.severity))),
         conformance=conformance_rows(scanned),
         thresholds=_thresholds(),
         seconds=seconds,
@@ -93,6 +93,16 @@ def require_clean(result: CheckResult) -> None:
     if result.blocking:
         said = "; ".join(f"{f.title}: {f.count} {f.unit}" for f in result.blocking)
         raise DatasetRefused(expected("a dataset without blocking findings", said, result.blocking[0].cure))
+
+
+_SINGULAR = {"studies": "study", "classes": "class"}
+
+
+def _singular(finding: Finding) -> Finding:
+    """*1 study*, not *1 studies*."""
+    if finding.count != 1:
+        return finding
+    return finding.model_copy(update={"unit": _SINGULAR.get(finding.unit, finding.unit.removesuffix("s"))})
 
 
 def _number(column: pd.Series) -> int | None:

@@ -14,23 +14,21 @@ if TYPE_CHECKING:
 __all__ = ["UNKNOWN", "count_tables"]
 
 UNKNOWN = "unknown"
-_MOST_COLUMNS = 8
+_MOST_VALUES = 8
 """Values of one column shown by name, the most frequent ones; the others are summed up."""
 
 
 def count_tables(manifest: Manifest) -> tuple[CountTable, ...]:
-    """Images and patients per class and split, then images per class and source, view, sex."""
+    """Images and patients per class and split, then images per source, view, sex and body part."""
     table, meta = manifest.table, manifest.meta
-    splits = table["split"].fillna(UNKNOWN if table["split"].isna().all() else "no split")
-    order = [s for s in (*SPLITS, "no split", UNKNOWN) if (splits == s).any()]
-    tables = [_images(table, meta, splits, order, "split")]
+    splits = table["split"].fillna("no split")
+    order = [s for s in (*SPLITS, "no split") if (splits == s).any()]
+    tables = [_images(table, meta, splits, order)]
     if table["patient"].notna().any():
         tables.append(_patients(table, meta, splits, order))
     for column in ("source", "view", "sex", "body_part"):
         if table[column].notna().any():
-            values, names = _frequent(table[column])
-            if len(names) > 1 or column == "source":
-                tables.append(_images(table, meta, values, names, column))
+            tables.append(_by_value(table, meta, column))
     return tuple(tables)
 
 
@@ -47,13 +45,25 @@ def _members(table: pd.DataFrame, meta: DatasetMeta) -> dict[str, pd.Series]:
     return {name: rows for name, rows in members.items() if name in meta.classes or rows.any()}
 
 
-def _images(table: pd.DataFrame, meta: DatasetMeta, values: pd.Series, names: list[str], what: str) -> CountTable:
+def _images(table: pd.DataFrame, meta: DatasetMeta, splits: pd.Series, names: list[str]) -> CountTable:
     rows = [
-        (name, *(int((member & (values == v)).sum()) for v in names), int(member.sum()))
+        (name, *(int((member & (splits == v)).sum()) for v in names), int(member.sum()))
         for name, member in _members(table, meta).items()
     ]
-    rows.append(("all images", *(int((values == v).sum()) for v in names), len(table)))
-    return CountTable(title=f"images per class and {what}", columns=("class", *names, "all"), rows=tuple(rows))
+    rows.append(("all images", *(int((splits == v).sum()) for v in names), len(table)))
+    return CountTable(title="images per class and split", columns=("class", *names, "all"), rows=tuple(rows))
+
+
+def _by_value(table: pd.DataFrame, meta: DatasetMeta, column: str) -> CountTable:
+    """One row for each value, as values may be long and many; classes are few."""
+    values, names = _frequent(table[column])
+    members = _members(table, meta)
+    rows = [
+        (name, *(int((m & (values == name)).sum()) for m in members.values()), int((values == name).sum()))
+        for name in names
+    ]
+    what = column.replace("_", " ")
+    return CountTable(title=f"images per {what} and class", columns=(what, *members, "all"), rows=tuple(rows))
 
 
 def _patients(table: pd.DataFrame, meta: DatasetMeta, splits: pd.Series, names: list[str]) -> CountTable:
@@ -71,6 +81,6 @@ def _patients(table: pd.DataFrame, meta: DatasetMeta, splits: pd.Series, names: 
 
 
 def _frequent(column: pd.Series) -> tuple[pd.Series, list[str]]:
-    names = [str(v) for v in column.value_counts().index[:_MOST_COLUMNS]]
+    names = [str(v) for v in column.value_counts().index[:_MOST_VALUES]]
     values = column.where(column.isna() | column.isin(names), "others").fillna(UNKNOWN)
     return values, [n for n in (*names, "others", UNKNOWN) if (values == n).any()]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wetread.datasets.phantom_sampling import resize
 from wetread.datasets.phantom_spec import PhantomSpec, generator
 
 __all__ = ["Body", "Fields", "Grid", "draw_body", "make_grid", "soft_fields"]
@@ -237,8 +238,7 @@ def dome_curve(body: Body) -> Array:
 def soft_fields(body: Body, grid: Grid) -> Fields:
     """All soft parts on one grid; see :class:`Fields`."""
     x, y = grid.x, grid.y
-    side = np.where(x < 0, np.float32(body.wide[0]), np.float32(body.wide[1]))
-    across = np.abs(x) / side
+    across = np.abs(x) / _wider(body, x)
     margin = chest_outline(body)[grid.iy] - across
     inner = _curve([(body.apex - 0.05, 0.36), (body.apex + 0.1, 0.18), (body.apex + 0.3, -0.1), (0.0, -0.3)])
     deep = _curve([(body.apex - 0.1, 0.3), (body.apex + 0.25, 0.72), (0.1, 1.0), (0.6, 1.0), (1.2, 0.9)], 0.1)
@@ -249,10 +249,10 @@ def soft_fields(body: Body, grid: Grid) -> Fields:
     inside = 1.0 - ((shifted - middle[grid.iy]) / half[grid.iy]) ** 2
     organ = np.sqrt(np.sqrt(np.clip(inside, 0.0, 1.0))) * np.float32(0.92)
     below = y - dome_curve(body)[grid.ix]
-    liver = _round(below * (1 / 0.3)) * np.float32(0.97)
+    liver = _round(below * (1 / 0.22)) * np.float32(0.97)
     lung = cavity * (1.0 - organ) * (1.0 - liver)
     air_cm = AIR_SHARE * 0.74 * body.depth_cm
-    soft = _body_cm(body, grid, across) - np.float32(air_cm) * lung
+    soft = _body_cm(body, len(lung)) - np.float32(air_cm) * lung
     middle_part, columns = grid.band(-0.36, 0.36)
     soft[:, columns] -= _windpipe_cm(body, middle_part)
     left_part, columns = grid.band(body.stomach[0] - body.stomach[1], body.stomach[0] + body.stomach[1])
@@ -270,6 +270,11 @@ def soft_fields(body: Body, grid: Grid) -> Fields:
     )
 
 
+def _wider(body: Body, x: Array) -> Array:
+    """How much wider a turned chest shows on each side."""
+    return np.where(x < 0, np.float32(body.wide[0]), np.float32(body.wide[1]))
+
+
 def _heart(body: Body, grid: Grid, inside: Array) -> NDArray[np.bool_]:
     """The heart's silhouette: below the line from the right atrium to the pulmonary trunk."""
     base = -0.30 + 0.12 * (1 - body.growth)
@@ -278,10 +283,12 @@ def _heart(body: Body, grid: Grid, inside: Array) -> NDArray[np.bool_]:
     return (inside > 0.0) & (grid.y > roof) & (grid.y < floor)
 
 
-def _body_cm(body: Body, grid: Grid, across: Array) -> Array:
-    """Thickness of the whole body: trunk, shoulders, neck, arms, breasts."""
+def _body_cm(body: Body, n: int) -> Array:
+    """Thickness of the whole body: trunk, shoulders, neck, arms, breasts. Smooth: made at half of ``n``."""
+    grid = make_grid(body, n // 2)
     x, y = grid.x, grid.y
     side = np.abs(x)
+    across = side / _wider(body, x)
     wide = _curve(
         [(-1.5, 0.9), (-0.9, 1.15), (-0.35, 1.02 + body.wall), (0.45, 1.0 + body.wall), (1.6, 0.99 + body.wall)], 0.08
     )
@@ -297,8 +304,7 @@ def _body_cm(body: Body, grid: Grid, across: Array) -> Array:
     neck *= np.clip((body.apex + 0.45 - y) * 1.8, 0.0, 1.0)
     total = np.maximum(total, neck * np.float32(0.55 * body.depth_cm))
     total = np.maximum(total, _arm_cm(body, side, y))
-    whole: Array = total + _breast_cm(body, side, y) if body.breast else total
-    return whole
+    return resize(total + _breast_cm(body, side, y) if body.breast else total, n)
 
 
 def _arm_cm(body: Body, side: Array, y: Array) -> Array:
@@ -317,7 +323,7 @@ def _breast_cm(body: Body, side: Array, y: Array) -> Array:
     size = 0.34 + 0.12 * body.breast
     r2 = ((side - 0.60) / np.float32(size)) ** 2 + ((y - np.float32(0.30)) / np.float32(size)) ** 2
     upper = np.clip((y + 0.25) * 2.2, 0.0, 1.0)
-    breast: Array = np.sqrt(np.clip(1.0 - r2, 0.0, 1.0)) * upper * np.float32(4.2 * body.breast)
+    breast: Array = np.sqrt(np.clip(1.0 - r2, 0.0, 1.0)) * upper * np.float32(3.2 * body.breast)
     return breast
 
 

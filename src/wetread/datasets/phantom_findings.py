@@ -1,7 +1,7 @@
 """Findings as changes of the path through soft tissue, each with its mask.
 
-A finding of the lung replaces air by tissue, so it is bounded by the lung itself. The mask holds
-the pixels where it takes at least a tenth of its own largest opacity.
+A finding of the lung replaces air by tissue, so it is bounded by the lung itself, which reaches
+behind the heart and the diaphragm. Its mask is every pixel that it changes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.datasets.phantom_anatomy import Body, Fields, Grid
-from wetread.datasets.phantom_look import resize
+from wetread.datasets.phantom_sampling import resize
 from wetread.datasets.phantom_spec import Finding
 
 __all__ = ["Planted", "plant"]
@@ -21,7 +21,8 @@ __all__ = ["Planted", "plant"]
 Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 
-MASK_SHARE = 0.10
+FAINT_SHARE = 0.07
+"""What is fainter than this share of the densest part is cut away, so that the mask holds all there is."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def plant(finding: Finding, body: Body, grid: Grid, fields: Fields, rng: np.rand
     make = {"consolidation": _consolidation, "nodule": _nodule, "effusion": _effusion}[finding.kind]
     extra = make(finding, body, grid, fields, field, rng)
     extra *= (grid.x < 0) == (finding.side == "right")
-    mask = extra > MASK_SHARE * float(extra.max())
+    extra = np.maximum(extra - np.float32(FAINT_SHARE) * extra.max(), 0.0)
+    mask = extra > 0
     hides = np.clip(extra * np.float32(1.6 / fields.air_cm), 0, 0.95)
     return Planted(extra, hides, mask)
 

@@ -15,22 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
+from wetread.datasets.phantom_sampling import haze, smooth, spread
 from wetread.errors import UsageError, expected
 
-__all__ = [
-    "SOURCES",
-    "Exposure",
-    "Source",
-    "develop",
-    "enlarge",
-    "expose",
-    "finish",
-    "quanta",
-    "resize",
-    "smooth",
-    "source_of",
-    "spread",
-]
+__all__ = ["SOURCES", "Exposure", "Source", "develop", "expose", "finish", "quanta", "source_of"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -102,98 +90,6 @@ def source_of(name: str) -> Source:
     if name not in SOURCES:
         raise UsageError(expected(f"a source among {', '.join(SOURCES)}", f"'{name}'", "use one of them"))
     return SOURCES[name]
-
-
-def resize(field: Array, n: int) -> Array:
-    """``field`` (float32) resampled to (n, n); to twice the size linearly, else bicubic."""
-    if field.shape == (n, n):
-        return field
-    if 2 * len(field) == n:
-        return _double(_double(field, 0), 1)
-    return np.array(PilImage.fromarray(field).resize((n, n), PilImage.Resampling.BICUBIC))
-
-
-def _double(field: Array, axis: int) -> Array:
-    """Twice as many samples along one axis: each new one is 3/4 the nearest and 1/4 the next."""
-    a = field if axis == 0 else field.T
-    out = np.empty((2 * a.shape[0], a.shape[1]), np.float32, order="C" if axis == 0 else "F")
-    near, far = np.float32(0.75) * a, np.float32(0.25) * a
-    np.add(near[1:], far[:-1], out=out[2::2])
-    np.add(near[:-1], far[1:], out=out[1:-1:2])
-    out[0], out[-1] = a[0], a[-1]
-    return out if axis == 0 else out.T
-
-
-def spread(field: Array, n: int) -> Array:
-    """A small smooth map enlarged to (n, n) by two matrix products; linear between its points."""
-    rows = _stretch(len(field), n)
-    enlarged: Array = rows @ field @ rows.T
-    return enlarged
-
-
-@lru_cache(maxsize=32)
-def _stretch(few: int, n: int) -> Array:
-    """(n, few): each of n points as a mean of the two nearest of ``few``, edges repeated."""
-    at = np.clip((np.arange(n) + 0.5) * few / n - 0.5, 0, few - 1)
-    low = np.minimum(at.astype(int), few - 2)
-    matrix = np.zeros((n, few), np.float32)
-    matrix[np.arange(n), low] = 1 - (at - low)
-    matrix[np.arange(n), low + 1] = at - low
-    return matrix
-
-
-def haze(field: Array, share: float) -> Array:
-    """Gaussian blur of a small map with a standard deviation of ``share`` of its side."""
-    kernel = _wide_kernel(len(field), share)
-    blurred: Array = kernel @ field @ kernel.T
-    return blurred
-
-
-@lru_cache(maxsize=32)
-def _wide_kernel(n: int, share: float) -> Array:
-    at = np.arange(n)
-    weight = np.exp(-0.5 * ((at[:, None] - at[None, :]) / (share * n)) ** 2)
-    kernel: Array = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
-    return kernel
-
-
-def smooth(field: Array, variance: float) -> Array:
-    """Blur by ``variance`` (pixels^2), edges repeated; a negative one sharpens. float32.
-
-    Kernels of three weights, repeated until their variances add up: for a few pixels.
-    """
-    left = max(variance, -0.5)
-    while abs(left) > 1e-3:
-        part = min(left, 0.5)
-        weight = np.float32(part / 2)
-        for axis in (0, 1):
-            field = _three(field, weight, axis)
-        left -= part
-    return field
-
-
-def _three(field: Array, weight: np.float32, axis: int) -> Array:
-    side = field * weight
-    out = field * (np.float32(1) - 2 * weight)
-    a, b = (out, side) if axis == 0 else (out.T, side.T)
-    a[1:] += b[:-1]
-    a[:-1] += b[1:]
-    a[0] += b[0]
-    a[-1] += b[-1]
-    return out
-
-
-def enlarge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask at twice its size, with smoothed corners."""
-    small = mask.view(np.uint8)
-    for _ in range(2):  # rows, then (transposed) columns
-        near = small * np.uint8(3)
-        tall = np.empty((2 * small.shape[0], small.shape[1]), np.uint8)
-        np.add(near[1:], small[:-1], out=tall[2::2])
-        np.add(near[:-1], small[1:], out=tall[1:-1:2])
-        tall[0], tall[-1] = small[0] * np.uint8(4), small[-1] * np.uint8(4)
-        small = np.ascontiguousarray(tall.T)
-    return small > 8
 
 
 def expose(log_clean: Array, lung: NDArray[np.bool_], source: Source) -> Exposure:

@@ -131,7 +131,7 @@ def _ribs(body: Body, n: int, rng: np.random.Generator) -> Cloud:
     outline = chest_outline(body)
     at = np.clip(((start + 0.42 * drop + 2.6) * 250).astype(int), 0, len(outline) - 1)
     half = (np.clip(outline[at], 0.40, 1.0) + 0.02)[:, None]
-    t = (np.linspace(0.05, 1.0, max(60, int(0.9 * n))) * end[:, None]).astype(np.float32)  # (24, steps)
+    t = (np.linspace(0.05, 1.0, max(60, int(0.65 * n))) * end[:, None]).astype(np.float32)  # (24, steps)
     sin, cos = np.sin(t), np.cos(t)
     fall = ((1 - cos) / 2) ** 1.15 - rise[:, None] * sin**2
     across = (side * np.where(side < 0, *body.wide))[:, None] * (0.06 + (half - 0.06) * sin**0.9)
@@ -168,7 +168,7 @@ def _girdle(body: Body, n: int, rng: np.random.Generator) -> list[Cloud]:
         ([(*inner, -0.5), (1.15 + out, top + 0.06, -0.5), (1.34 + out, top - 0.02, -0.3)], 0.030, 0.05, 0.40),
         ([(1.40, top + 0.14, 0.0), (1.47, top + 0.34 - 0.4 * body.arms_up, 0.0), (*far, 0.0)], 0.082, 0.082, 0.30),
     ]  # fmt: skip
-    steps = max(60, int(0.8 * n))
+    steps = max(60, int(0.65 * n))
     lines, sizes = [], []
     for corners, high, deep, density in parts:
         bent = _bend(np.array(corners), steps)
@@ -208,7 +208,7 @@ def _bend(corners: Array, steps: int) -> Array:
 
 def _plate(corners: Array, side: float, n: int) -> Cloud:
     """The blade of the scapula: a thin triangle of bone."""
-    count = max(600, 8 * n)
+    count = max(600, 5 * n)
     k = np.arange(count) + 0.5
     u, v = (k * 0.7548776662) % 1.0, (k * 0.5698402909) % 1.0  # evenly spread without a visible lattice
     fold = u + v > 1
@@ -222,7 +222,7 @@ def _plate(corners: Array, side: float, n: int) -> Cloud:
 
 def _ball(centre: Array, radius: float, n: int) -> Cloud:
     """The head of the upper arm: a ball of spongy bone with a harder shell."""
-    count = max(1200, 8 * n)
+    count = max(1200, 5 * n)
     k = np.arange(count) + 0.5
     polar, turn = np.arccos(1 - 2 * ((k * 0.6180339887) % 1.0)), 2 * np.pi * ((k * 0.7548776662) % 1.0)
     far = radius * np.where(np.arange(count) % 4 == 0, 1.0, ((k * 0.5698402909) % 1.0) ** (1 / 3))
