@@ -32,7 +32,7 @@ def test_the_scale_is_inferno_and_rises_in_lightness_and_opacity() -> None:
 
     scale = colour_scale()
     inferno = matplotlib.colormaps["inferno"](np.linspace(0, 1, 256))[:, :3] * 255
-    assert np.abs(scale[:, :3] - inferno).max() < 4
+    assert np.abs(scale[:, :3] - inferno).max() < 6  # straight lines between 18 points, in 255ths
     linear = (scale[:, :3] / 255) ** 2.2
     luminance = linear @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(luminance) >= 0).all()

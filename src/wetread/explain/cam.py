@@ -21,7 +21,7 @@ from wetread.explain.layers import Activations, default_layer, from_features, fr
 from wetread.models.networks import Network
 from wetread.models.predict import Forward, Reader
 
-__all__ = ["explain", "explain_batch", "gradcam", "gradcam_plus_plus", "hirescam"]
+__all__ = ["explain", "explain_batch", "gradcam", "gradcam_plus_plus", "hirescam", "require_label"]
 
 _POOLING_TOLERANCE = 1e-3
 """Relative: how far an embedding may lie from the mean of the feature maps to count as their mean."""
@@ -145,12 +145,21 @@ def _one_network(
     return raw, _error(raw, activations, target, bias), activations
 
 
-def _check(reader: Reader, forward: Forward, target: Target, sizes: Sequence[tuple[int, int]]) -> None:
-    if target.label not in reader.labels:
-        near = difflib.get_close_matches(target.label, reader.labels, n=1, cutoff=0.3) or reader.labels
+def require_label(reader: Reader, label: str) -> None:
+    """Refuse a label that the reader does not have.
+
+    Raises:
+        UsageError: the message lists the labels and suggests the nearest.
+    """
+    if label not in reader.labels:
+        near = difflib.get_close_matches(label, reader.labels, n=1, cutoff=0.3) or reader.labels
         raise UsageError(
-            expected(f"one of the labels {', '.join(reader.labels)}", repr(target.label), f"try --label {near[0]}")
+            expected(f"one of the labels {', '.join(reader.labels)}", repr(label), f"try --label {near[0]}")
         )
+
+
+def _check(reader: Reader, forward: Forward, target: Target, sizes: Sequence[tuple[int, int]]) -> None:
+    require_label(reader, target.label)
     if not all(network.spatial for network in reader.networks):
         raise ExplanationFailed(
             expected("a network with feature maps", f"{reader.card.architecture}, which has none", "train another")

@@ -1,0 +1,171 @@
+"""``wetread explain`` from files on disk to overlays, maps, boxes and a failures file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image as PilImage
+from typer.testing import CliRunner, Result
+
+from tests.models.support import small_reader
+from wetread.cli.explain import command
+from wetread.errors import BundleRefused, ExplanationFailed, ImageRefused, UsageError, WetreadError
+from wetread.models.bundle import save_reader
+
+LABELS = ("a", "b", "c")
+
+
+def save_small(folder: Path, architecture: str = "cnn", size: int = 64) -> Path:
+    reader = small_reader(architecture, size, LABELS)
+    save_reader(folder, reader.card, reader.networks)
+    return folder
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Path:
+    return save_small(tmp_path / "small")
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for folder, name, shape in (("one", "film.png", (90, 70)), ("two", "film.png", (64, 100))):
+        (tmp_path / "films" / folder).mkdir(parents=True)
+        film = rng.integers(0, 256, shape, dtype=np.uint8)
+        PilImage.fromarray(film).save(tmp_path / "films" / folder / name)
+    return tmp_path / "films"
+
+
+def run(*arguments: object, error: type[WetreadError] | None = None) -> Result:
+    """Run the verb; a wetread error must be ``error``, and nothing else may be raised."""
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if error is not None:
+        assert isinstance(result.exception, error), result.output
+        raise result.exception
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_every_map_becomes_an_overlay_a_raw_map_and_a_record(reader: Path, films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "maps"
+    result = run(films, "--reader", reader, "--method", "gradcam++", "--out", out, "--json")
+    document = json.loads(result.stdout)
+    assert json.loads((out / "explanations.json").read_text(encoding="utf-8")) == document
+    assert document["model"]["name"] == "small"
+    assert len(document["model"]["sha256"]) == 64
+    assert len(document["maps"]) + len(document["failures"]) == 6
+    assert document["maps"]
+    assert result.exit_code == (1 if document["failures"] else 0)
+    sizes = {(90, 70), (64, 100)}
+    for record in document["maps"]:
+        assert (record["rows"], record["columns"]) in sizes
+        assert 0 <= record["probability"] <= 1
+        assert record["layer"] == "blocks"
+        with PilImage.open(out / record["overlay"]) as overlay:
+            assert overlay.size == (record["columns"], record["rows"])
+        raw = np.load(out / record["map"], allow_pickle=False)
+        assert raw.dtype == np.float32
+        assert list(raw.shape) == record["map_shape"] == [4, 4]
+        assert raw.max() == pytest.approx(record["scale"])
+        for box in record["boxes"]:
+            assert 0 <= box["x"] < box["x"] + box["width"] <= record["columns"]
+            assert 0 <= box["y"] < box["y"] + box["height"] <= record["rows"]
+    names = [record["overlay"] for record in document["maps"]]
+    assert len(set(names)) == len(names)
+    assert any(name.startswith("film-2.") for name in names)  # the same name in another folder
+
+
+def test_the_table_names_image_label_layer_and_folder(reader: Path, films: Path, tmp_path: Path) -> None:
+    result = run(films / "one" / "film.png", "--reader", reader, "--method", "gradcam++", "--out", tmp_path / "maps")
+    assert "film.png" in result.stdout
+    assert "blocks" in result.stdout
+    assert re.search(r"\d maps, \d failures: ", result.stdout)
+
+
+def test_the_same_map_comes_alone_and_in_a_folder(reader: Path, films: Path, tmp_path: Path) -> None:
+    common = ("--reader", reader, "--method", "gradcam++", "--label", "b", "--json", "--out")
+    folder = json.loads(run(films, *common, tmp_path / "all").stdout)
+    alone = json.loads(run(films / "one" / "film.png", *common, tmp_path / "alone").stdout)
+    assert alone["maps"][0]["probability"] == pytest.approx(folder["maps"][0]["probability"], abs=1e-6)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "alone" / alone["maps"][0]["map"]),
+        np.load(tmp_path / "all" / folder["maps"][0]["map"]),
+        rtol=1e-4,
+        atol=1e-7,
+    )
+
+
+def test_bad_files_among_good_ones_are_listed(reader: Path, films: Path, tmp_path: Path) -> None:
+    (films / "empty.png").touch()
+    (films / "text.dcm").write_text("not an image", encoding="utf-8")
+    out = tmp_path / "maps"
+    result = run(films, "--reader", reader, "--method", "gradcam++", "--out", out, "--json")
+    assert result.exit_code == 1
+    with (out / "failures.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {"empty.png", "text.dcm"} <= {row["image"] for row in rows}
+    assert all(row["reason"].startswith("expected ") for row in rows)
+    assert json.loads(result.stdout)["maps"]
+
+
+def test_one_bad_file_alone_is_refused_and_nothing_is_written(reader: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "empty.png"
+    bad.touch()
+    with pytest.raises(ImageRefused, match=r"empty\.png"):
+        run(bad, "--reader", reader, "--out", tmp_path / "maps", error=ImageRefused)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.png", "small"]
+
+
+def test_all_methods_leave_out_what_the_network_does_not_allow(films: Path, tmp_path: Path) -> None:
+    reader = save_small(tmp_path / "mobile", "mobilenetv3_small_050")
+    result = run(films, "--reader", reader, "--method", "all", "--label", "a", "--label", "b", "--label", "c", "--json",
+                 "--out", tmp_path / "maps")  # fmt: skip
+    assert "left out: expected a linear head on globally averaged feature maps for CAM" in result.stderr
+    document = json.loads(result.stdout)
+    methods = {record["method"] for record in document["maps"] + document["failures"]}
+    assert methods == {"gradcam", "gradcam++", "hirescam"}
+
+
+def test_wrong_questions_are_usage_errors_and_write_nothing(reader: Path, films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "maps"
+    common = (films, "--reader", reader, "--out", out)
+    with pytest.raises(UsageError, match=r"expected one of the labels a, b, c, got 'd'"):
+        run(*common, "--label", "d", error=UsageError)
+    with pytest.raises(UsageError, match=r"expected one of cam, gradcam, gradcam\+\+, hirescam, got 'lime'"):
+        run(*common, "--method", "lime", error=UsageError)
+    with pytest.raises(UsageError, match=r"name of a layer in the encoder, got 'layer9'"):
+        run(*common, "--layer", "layer9", error=UsageError)
+    with pytest.raises(UsageError, match="--threshold between 0 and 1, got 2"):
+        run(*common, "--threshold", "2", error=UsageError)
+    with pytest.raises(BundleRefused, match="name or folder of a reader"):
+        run(films, "--reader", "nobody", "--out", out, error=BundleRefused)
+    with pytest.raises(ImageRefused, match="no such path"):
+        run(tmp_path / "nowhere", "--reader", reader, "--out", out, error=ImageRefused)
+    assert not out.exists()
+
+
+def test_an_existing_folder_is_not_overwritten(reader: Path, films: Path, tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "mine.txt").write_text("kept", encoding="utf-8")
+    with pytest.raises(UsageError, match="expected a new folder"):
+        run(films, "--reader", reader, "--out", tmp_path / "maps", error=UsageError)
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["mine.txt"]
+
+
+def test_a_reader_without_maps_is_an_error(films: Path, tmp_path: Path) -> None:
+    reader = save_small(tmp_path / "pixels", "pixels")
+    with pytest.raises(ExplanationFailed, match="expected a network with feature maps, got pixels"):
+        run(films, "--reader", reader, "--out", tmp_path / "maps", error=ExplanationFailed)
+    assert not (tmp_path / "maps").exists()
+
+
+def test_help_shows_an_example() -> None:
+    assert "wetread explain films/" in run("--help").stdout
