@@ -1,0 +1,267 @@
+"""``wetread read``: images in, calibrated probabilities and decisions out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wetread.errors import ImageRefused, UsageError, expected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.console import Console
+
+    from wetread.cli.read_folder import ReadFolder
+    from wetread.models.card import ReaderCard
+    from wetread.reading.feed import ReadFailure, Source
+    from wetread.reading.read import ReadOptions, ReadResult
+    from wetread.types import LabelReading, Read
+
+__all__ = ["command", "print_reads", "read_into"]
+
+DEFAULT_READER = "chest-pneumonia"
+
+
+def command(
+    paths: Annotated[list[Path], typer.Argument(help="Image files or folders.", metavar="PATH…")],
+    reader: Annotated[str, typer.Option(help="Name or folder of a reader, or a run folder.")] = DEFAULT_READER,
+    operating_point: Annotated[
+        str | None, typer.Option(help="Operating point of the reader's card, e.g. sensitivity=0.95 [its default].")
+    ] = None,
+    views: Annotated[int, typer.Option(help="Zooms to average, 1 to 5; sides are never flipped.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="New folder: pages, reads.jsonl, heat maps, failures.csv.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of --out.")] = False,
+    heatmaps: Annotated[bool, typer.Option("--heatmaps/--no-heatmaps", help="Make heat maps.")] = True,
+    method: Annotated[str, typer.Option(help="Heat maps by gradcam, cam, gradcam++ or hirescam.")] = "gradcam",
+    batch_size: Annotated[int, typer.Option(help="Images held at once; no result depends on it.", min=1)] = 16,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON Lines on stdout: one object for each image.")] = False,
+) -> None:
+    """Read images: probability, decision at the operating point, heat map, and whether to trust it at all.
+
+    Exit code 1 if one of several images failed or was refused by the gate, 3 if the only one was.
+
+    Example: wetread read films/ --out reads
+    """
+    from wetread.reading.feed import find_sources
+    from wetread.reading.read import ReadOptions
+
+    options = ReadOptions(
+        operating_point=operating_point,
+        views=views,
+        batch_size=batch_size,
+        heatmaps=heatmaps,
+        pictures=out is not None,
+        method=method,
+    )
+    _refuse_existing(out, overwrite)
+    card = _card(reader, options)
+    sources = find_sources(paths)
+    show = _print_line if as_json else None
+    reads, failures = read_into(reader, card, sources, options, out, show)
+    if not as_json:
+        print_reads(reads, failures, card, out)
+    _exit(reads, failures)
+
+
+def read_into(
+    reader: str | Path,
+    card: ReaderCard,
+    sources: Sequence[Source],
+    options: ReadOptions,
+    out: Path | None = None,
+    show: Callable[[Read | ReadFailure], None] | None = None,
+) -> tuple[list[Read], list[ReadFailure]]:
+    """Read ``sources`` and write ``out``, whole or not at all; ``show`` gets each result as it comes.
+
+    Raises:
+        ImageRefused: the only source cannot be read; nothing is written.
+        WetreadError: the disk is full.
+    """
+    from wetread.provenance import atomic_folder
+    from wetread.reading.feed import ReadFailure
+
+    reads: list[Read] = []
+    failures: list[ReadFailure] = []
+    with _results(reader, sources, options) as results, _folder(out, card, atomic_folder) as folder:
+        for result in results:
+            if isinstance(result, ReadFailure):
+                if len(sources) == 1:
+                    raise ImageRefused(result.message)
+                failures.append(result)
+                if folder is not None:
+                    folder.fail(result)
+            else:
+                reads.append(result.read if folder is None else folder.add(result))
+            if show is not None:
+                show(result if isinstance(result, ReadFailure) else reads[-1])
+    return reads, failures
+
+
+@contextmanager
+def _results(
+    reader: str | Path, sources: Sequence[Source], options: ReadOptions
+) -> Iterator[Iterator[ReadResult | ReadFailure]]:
+    """Start decoding, then import torch and load the reader, then read: the first two overlap."""
+    from wetread.reading.feed import Feed
+
+    feed = Feed(sources, ahead=2 * options.batch_size, film=options.pictures, budget_bytes=options.budget_bytes)
+    try:
+        from wetread.models.bundle import load_reader
+        from wetread.reading.read import read_feed
+        from wetread.runtime import prepare_torch
+
+        prepare_torch()
+        with _progress(len(sources)) as follow:
+            yield follow(read_feed(load_reader(reader), feed, options))
+    finally:
+        feed.close()
+
+
+@contextmanager
+def _folder(out: Path | None, card: ReaderCard, atomic_folder: Any) -> Iterator[ReadFolder | None]:
+    from wetread.cli.read_folder import ReadFolder
+
+    with nullcontext() if out is None else atomic_folder(out, replace=True) as scratch:
+        folder = None if out is None else ReadFolder(scratch, card)
+        yield folder
+        if folder is not None:
+            folder.finish()
+
+
+def _card(reader: str, options: ReadOptions) -> ReaderCard:
+    """Return the reader's card after checking the options against it: torch is not needed for that."""
+    from wetread.models.bundle import find_reader, load_card
+    from wetread.reading.decide import Decider
+
+    card = load_card(find_reader(reader))
+    Decider(card, options.operating_point)
+    return card
+
+
+def _refuse_existing(out: Path | None, overwrite: bool) -> None:
+    if out is None or not out.exists():
+        return
+    if not out.is_dir():
+        raise UsageError(expected("a folder for --out", f"a file: {out}", "name another"))
+    if any(out.iterdir()) and not overwrite:
+        raise UsageError(
+            expected("a new or empty folder for --out", f"{out}, which has files", "name another, or add --overwrite")
+        )
+
+
+def _exit(reads: Sequence[Read], failures: Sequence[ReadFailure]) -> None:
+    gated = sum(not read.gate.passed for read in reads)
+    if gated and len(reads) == 1 and not failures:
+        raise typer.Exit(3)
+    if gated or failures:
+        raise typer.Exit(1)
+
+
+def _print_line(result: Read | ReadFailure) -> None:
+    """Write one line of JSON: a read, or ``{"file", "error", "message"}`` for a file that failed."""
+    from wetread.types import Read
+
+    if isinstance(result, Read):
+        line = result.model_dump_json()
+    else:
+        failed = {"file": result.name, "error": result.error, "message": result.message}
+        line = json.dumps(failed, ensure_ascii=False)
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def print_reads(reads: Sequence[Read], failures: Sequence[ReadFailure], card: ReaderCard, out: Path | None) -> None:
+    """Print the table of a batch, what the decisions mean, and where the pages are."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if reads:
+        console.print(_table(reads))
+    for failure in failures:
+        console.print(f"not read: {failure.name}: {failure.message}", style="red", markup=False)
+    _print_meaning(console, reads, card)
+    if out is not None:
+        console.print(f"Pages: {out / 'index.html'}", markup=False, soft_wrap=True)
+
+
+def _table(reads: Sequence[Read]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("file", "label", "probability", "decision", "gate"):
+        table.add_column(name, overflow="fold", justify="right" if name == "probability" else "left")
+    for read in reads:
+        if not read.gate.passed:
+            table.add_row(Text(read.image.name), "", "", Text("withheld", "yellow"), Text(" ".join(read.gate.reasons)))
+            continue
+        for number, label in enumerate(_shown(read)):
+            style = "bold red" if label.decision == "positive" else ""
+            name = read.image.name if number == 0 else ""
+            cells = (Text(name), Text(label.label), f"{label.probability:.3f}", Text(label.decision, style), "passed")
+            table.add_row(*cells)
+    return table
+
+
+def _shown(read: Read) -> tuple[LabelReading, ...]:
+    """The labels that a table shows: the positive ones, else the most probable one."""
+    from wetread.reading.evidence import labels_to_explain
+
+    names = labels_to_explain(read.labels)
+    return tuple(label for label in read.labels if label.label in names)
+
+
+def _print_meaning(console: Console, reads: Sequence[Read], card: ReaderCard) -> None:
+    points = {
+        label.operating_point.label: label.operating_point
+        for read in reads
+        for label in read.labels
+        if label.operating_point is not None
+    }
+    for point in points.values():
+        sensitivity, specificity = point.sensitivity.value, point.specificity.value
+        got = (
+            f"sensitivity {sensitivity:.2f}, specificity {specificity:.2f} on validation"
+            if sensitivity is not None and specificity is not None
+            else point.rule
+        )
+        line = f"{point.label}: positive from {point.threshold:.3f} ({point.name}: {got})"
+        console.print(line, style="dim", markup=False, soft_wrap=True)
+    identity = card.identity
+    about = f"{identity.name} {identity.version}, {identity.sha256[:12]}, {identity.audit_verdict}."
+    console.print(f"Reader {about} Research use only. Not a diagnosis.", style="dim", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[Iterator[Any]], Iterator[Any]]]:
+    """Give a function that shows a bar with images/s for what it passes on: on a terminal, for many."""
+    if total < 3 or not sys.stderr.isatty():
+        yield lambda items: items
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("Reading"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total, rate="")
+
+        def follow(items: Iterator[Any]) -> Iterator[Any]:
+            for item in items:
+                speed = bar.tasks[0].speed
+                bar.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
+                yield item
+
+        yield follow
