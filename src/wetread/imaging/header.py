@@ -7,6 +7,7 @@ grow a thousandfold); pydicom's own warnings are counted, never passed on, as th
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import threading
@@ -209,13 +210,16 @@ def _flatten_functional_groups(dataset: Dataset) -> None:
 
     PS3.3 C.7.6.16: what differs between frames comes before what all share.
     """
-    for keyword in _FUNCTIONAL_GROUPS:
-        for macro in _MACROS:
-            for group in _as_list(dataset.get(keyword))[:1]:
-                for item in _as_list(group.get(macro))[:1]:
-                    for element in item:
-                        if element.tag not in dataset:
-                            dataset.add(element)
+    for keyword, macro in itertools.product(_FUNCTIONAL_GROUPS, _MACROS):
+        group = _first_item(dataset, keyword)
+        for element in _first_item(group, macro):
+            if element.tag not in dataset:
+                dataset.add(element)
+
+
+def _first_item(dataset: Dataset, keyword: str) -> Dataset:
+    items = [item for item in _as_list(dataset.get(keyword)) if isinstance(item, Dataset)]
+    return items[0] if items else Dataset()
 
 
 def _as_list(value: Any) -> list[Any]:
