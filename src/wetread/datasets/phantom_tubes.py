@@ -252,8 +252,9 @@ def vessel_cm(body: Body, n: int, rng: np.random.Generator) -> Array:
     for _ in range(VESSEL_LEVELS):
         bow = rng.uniform(-0.75, 0.75, len(angle))
         steps = max(4, int(px * length.mean()))
-        way = angle[:, None] + bow[:, None] * (np.arange(steps) / steps - 0.5)
-        hop = np.stack([np.cos(way) * (side * length / steps)[:, None], np.sin(way) * (length / steps)[:, None]])
+        way = (angle[:, None] + bow[:, None] * (np.arange(steps) / steps - 0.5)).astype(np.float32)
+        step = (length / steps).astype(np.float32)[:, None]
+        hop = np.stack([np.cos(way) * (side.astype(np.float32)[:, None] * step), np.sin(way) * step])
         line = start[:, :, None] + np.cumsum(hop, axis=2)  # (2, k, steps)
         clouds.append(_strands(line, hop, length / steps, radius, px))
         angle, radius, length = _fork(angle + bow / 2, radius, length, rng)
