@@ -1,0 +1,141 @@
+"""``wetread models list|show|export|import``: the readers there are, and moving them safely."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from wetread.models.card import MetricRow, ReaderCard
+    from wetread.types import Estimate
+
+__all__ = ["app"]
+
+app = typer.Typer(name="models", help="List, show, export and import readers.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
+ReaderName = Annotated[str, typer.Argument(help="Name of a reader, its folder, or a run folder.")]
+Shelf = Annotated[Path | None, typer.Option("--readers", help="Folder of readers; default paths.readers.")]
+
+
+@app.command("list", epilog="Example: wetread models list --json")
+def list_(readers: Shelf = None, as_json: AsJson = False) -> None:
+    """List the shipped and the imported readers. No network is loaded."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from wetread.cli.console import print_json, stdout
+    from wetread.models.bundle import list_readers
+
+    found = list_readers([_shelf(readers)])
+    if as_json:
+        return print_json([_row(folder, card) for folder, card in found])
+    if not found:
+        stdout().print("no readers yet; train one (wetread train --help) or import one", markup=False)
+        return None
+    table = Table("name", "version", "task", "labels", "architecture", "trained on", "audit", box=None)
+    for _, card in found:
+        data = f"{card.data.name} ({card.data.images} images)"
+        cells = (card.name, card.version, card.task, ", ".join(card.labels), card.architecture, data)
+        table.add_row(*(Text(cell) for cell in (*cells, card.audit_verdict)))
+    stdout().print(table)
+    return None
+
+
+@app.command(epilog="Example: wetread models show chest-pneumonia")
+def show(name: ReaderName, readers: Shelf = None, as_json: AsJson = False) -> None:
+    """Show the card of one reader: what it is for, what it learned from, how good it was."""
+    from wetread.cli.console import print_json, stdout
+    from wetread.models.bundle import find_reader, load_card
+
+    folder = find_reader(name, [_shelf(readers)])
+    card = load_card(folder)
+    if as_json:
+        return print_json(_row(folder, card))
+    console = stdout()
+    for what, text in _facts(folder, card):
+        console.print(f"{what:17} {text}", markup=False, soft_wrap=True)
+    for limit in card.limits:
+        console.print(f"{'limit':17} {limit}", markup=False, soft_wrap=True)
+    for point in card.operating_points:
+        found = f"sensitivity {_estimate(point.sensitivity)}, specificity {_estimate(point.specificity)}"
+        line = f"{point.label} at {point.threshold:.3f} ({point.rule}; validation): {found}"
+        console.print(f"{point.name:17} {line}", markup=False, soft_wrap=True)
+    for row in card.metrics:
+        console.print(_metric(row), markup=False, soft_wrap=True)
+    return None
+
+
+@app.command(epilog="Example: wetread models export chest-pneumonia --out chest-pneumonia.zip")
+def export(
+    name: ReaderName,
+    out: Annotated[Path | None, typer.Option(help="A .zip file or a folder; default NAME.zip.")] = None,
+    readers: Shelf = None,
+) -> None:
+    """Write a reader to one zip file or folder, after checking its hashes."""
+    from wetread.models.bundle import export_reader, find_reader, load_card
+    from wetread.provenance import disk_errors
+
+    shelves = [_shelf(readers)]
+    target = out or Path(f"{load_card(find_reader(name, shelves)).name}.zip")
+    with disk_errors(target):
+        typer.echo(str(export_reader(name, target, shelves)))
+
+
+@app.command("import", epilog="Example: wetread models import chest-pneumonia.zip")
+def import_(
+    path: Annotated[Path, typer.Argument(help="A zip file or folder made by `wetread models export`.")],
+    name: Annotated[str | None, typer.Option(help="Another name for it.")] = None,
+    readers: Shelf = None,
+) -> None:
+    """Check a reader and add it: card schema, hashes, architecture; a pickle is refused."""
+    from wetread.models.bundle import import_reader
+    from wetread.provenance import disk_errors
+
+    shelf = _shelf(readers)
+    with disk_errors(shelf):
+        folder = import_reader(path, shelf, name)
+    typer.echo(f"{folder}\nNext: wetread read FILE --reader {folder.name}")
+
+
+def _shelf(readers: Path | None) -> Path:
+    from wetread.settings import load_settings
+
+    return load_settings({"paths.readers": readers}).paths.readers
+
+
+def _row(folder: Path, card: ReaderCard) -> dict[str, Any]:
+    return {"folder": str(folder), **card.model_dump(mode="json")}
+
+
+def _facts(folder: Path, card: ReaderCard) -> list[tuple[str, str]]:
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    data = f"{card.data.name}: {card.data.images} images of {card.data.patients} patients, {card.data.licence}"
+    return [
+        ("name", f"{card.name} {card.version}"),
+        ("folder", f"{folder} ({size / 1e6:.1f} MB)"),
+        ("task", f"{card.task}: {', '.join(card.classes)}"),
+        ("network", f"{card.architecture}, {card.networks} of them, head {card.head.kind}"),
+        ("input", f"{card.input.height} x {card.input.width} px, {card.input.fit}"),
+        ("trained on", data),
+        ("population", card.data.population),
+        ("licence", card.licence),
+        ("audit", card.audit_verdict),
+        ("sha256", card.sha256),
+        ("intended use", card.intended_use),
+    ]
+
+
+def _metric(row: MetricRow) -> str:
+    point = f" at {row.operating_point}" if row.operating_point else ""
+    return f"{row.name:17} {_estimate(row.estimate)} on {row.split}{point}, n = {row.estimate.n}"
+
+
+def _estimate(value: Estimate) -> str:
+    if value.value is None:
+        return f"not given ({value.note})"
+    if value.low is None or value.high is None:
+        return f"{value.value:.3f} (no interval: {value.note or 'not computed'})"
+    return f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"
