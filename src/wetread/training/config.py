@@ -1,0 +1,127 @@
+"""What a training run is told: one frozen table that the command line, TOML recipes and Python share."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from wetread.errors import UsageError, expected
+from wetread.models.registry import EMBEDDED
+from wetread.types import Record
+
+__all__ = ["CLASSIC", "TrainingConfig", "config_to_toml", "load_recipe", "make_config"]
+
+CLASSIC = ("knn", "svm", "logistic")
+"""Baselines without gradient descent, on features of the embedded encoder or on raw pixels."""
+
+
+class TrainingConfig(Record):
+    """Every setting of ``wetread train``; the description of each field is its help text."""
+
+    mode: Literal["features", "finetune"] = Field(
+        "features", description="features: frozen encoder, head in seconds; finetune: the whole network"
+    )
+    model: str = Field(EMBEDDED, description="a timm network, cnn, or a baseline: knn, svm, logistic")
+    inputs: Literal["features", "pixels"] = Field("features", description="what knn, svm and logistic look at")
+    weights: str | None = Field(None, description="timm safetensors file or folder, or 'random'")
+    head: Literal["linear", "mlp"] = Field("linear", description="head of a fine-tuned network")
+    image_size: int = Field(160, ge=16, le=2048, description="side of the square input, pixels")
+    fit: Literal["pad", "stretch", "crop"] = Field("pad", description="how an image is brought to that square")
+    standardise: Literal["zscore", "fixed"] = Field("zscore", description="per-image z-score, or fixed mean and std")
+    epochs: int = Field(8, ge=1, description="passes over the training images (finetune)")
+    head_epochs: int = Field(1, ge=0, description="first passes that train the head alone")
+    batch_size: int = Field(32, ge=2, description="images per step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak rate of the last encoder block; the head takes 3x")
+    layer_decay: float = Field(0.8, gt=0, le=1, description="each earlier block learns this much slower")
+    weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay")
+    schedule: Literal["onecycle", "cosine"] = Field("onecycle", description="course of the learning rate")
+    dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the head")
+    drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the encoder")
+    loss: Literal["cross-entropy", "focal"] = Field("cross-entropy", description="loss function")
+    focal_gamma: float = Field(2.0, ge=0, description="focusing exponent of the focal loss")
+    label_smoothing: float = Field(0.05, ge=0, lt=0.5, description="share of the target given to the other classes")
+    mixup: float = Field(0.0, ge=0, description="Beta parameter of mixup; 0 is off")
+    balance: Literal["weights", "sampling", "none"] = Field("weights", description="how rare classes are made to count")
+    augment: str = Field("robust", description="augmentation recipe: none, light, robust, s6")
+    averaging: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights; 0 is off")
+    patience: int = Field(5, ge=1, description="epochs without a better validation AUROC before stopping")
+    folds: int = Field(0, ge=0, le=20, description="patient-grouped folds, shipped as one ensemble; 0 is one network")
+    seed: int = Field(0, ge=0, description="seed of everything random")
+    threads: int = Field(0, ge=0, description="CPU threads; 0 is all cores")
+    operating_points: tuple[str, ...] = Field(
+        ("youden", "sensitivity=0.95", "specificity=0.95"), description="rules that choose thresholds on validation"
+    )
+    gate: bool = Field(True, description="store feature statistics, so that foreign images are refused")
+    tensorboard: bool = Field(True, description="write TensorBoard logs into the run folder")
+    mlflow: str | None = Field(None, description="MLflow tracking URI, e.g. sqlite:///mlflow.db")
+    name: str | None = Field(None, description="name of the run and its reader; default: model and seed")
+    population: str = Field("unknown", description="who the images are of, for the card")
+    intended_use: str = Field("Research use only. Not a diagnosis.", description="for the card")
+    limits: tuple[str, ...] = Field((), description="known limits, for the card")
+    modalities: tuple[str, ...] = Field((), description="DICOM modalities that the gate accepts; empty: any")
+    body_parts: tuple[str, ...] = Field((), description="body parts that the gate accepts; empty: any")
+
+    @property
+    def run_name(self) -> str:
+        """The given name, else model, mode and seed."""
+        return self.name or f"{self.model}-{self.mode}-seed{self.seed}".replace("/", "-")
+
+
+def load_recipe(path: Path) -> dict[str, object]:
+    """Read a TOML recipe into settings of :class:`TrainingConfig`.
+
+    Raises:
+        UsageError: no such file, no TOML, or an unknown key (the nearest is suggested).
+    """
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            expected(f"a TOML recipe at {path.name}", type(error).__name__, "check path and syntax")
+        ) from error
+    for key in settings:
+        if key not in TrainingConfig.model_fields:
+            near = difflib.get_close_matches(key, TrainingConfig.model_fields, n=1)
+            raise UsageError(
+                expected(f"settings of `wetread train` in {path.name}", repr(key), f"did you mean {near or 'another'}?")
+            )
+    return settings
+
+
+def make_config(settings: dict[str, object]) -> TrainingConfig:
+    """Build the configuration from loose settings.
+
+    Raises:
+        UsageError: a value out of its range; names the setting.
+    """
+    try:
+        return TrainingConfig.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(expected(f"a valid {key}", repr(first["input"]), first["msg"])) from error
+
+
+def config_to_toml(config: TrainingConfig) -> str:
+    """Write the resolved settings as TOML that :func:`load_recipe` reads back."""
+    lines = []
+    for key, value in config.model_dump().items():
+        if value is None:
+            continue
+        lines.append(f"{key} = {_toml(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+    return repr(value)

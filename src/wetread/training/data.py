@@ -1,0 +1,162 @@
+"""What a network trains on: targets from the manifest, pixels decoded once and cached.
+
+Pixels are kept at the input geometry as uint16 (range 0-65535 for [0, 1]), so that training,
+validation and reading see the same resampling.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wetread.datasets.columns import LABEL_PREFIX
+from wetread.datasets.manifest import DatasetMeta, Manifest
+from wetread.errors import DatasetRefused, ImageRefused, expected
+from wetread.imaging import load_image
+from wetread.models.card import InputSpec
+from wetread.models.inputs import fit_pixels
+from wetread.provenance import file_sha256
+from wetread.runtime import thread_count
+from wetread.training.store import Array, ArrayStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["LabelledImages", "Progress", "gather", "labels_of", "targets_of", "to_float"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total) while long work goes on."""
+
+_WHITE = 65535
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Rows of a manifest with their pixels and targets.
+
+    ``pixels``: uint16 (N, height, width). ``targets``: float32 (N, outputs), 1, 0 or NaN
+    (unknown). ``names``: (N,) sha256 of the image files.
+    """
+
+    table: pd.DataFrame
+    pixels: NDArray[np.uint16]
+    targets: NDArray[np.float32]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def take(self, index: NDArray[np.intp]) -> LabelledImages:
+        """The images at ``index``, in that order."""
+        names = tuple(self.names[i] for i in index)
+        return LabelledImages(self.table.iloc[index], self.pixels[index], self.targets[index], names)
+
+    @property
+    def patients(self) -> NDArray[np.str_]:
+        """Patient of each image (N,); an image without one is its own patient."""
+        filled = self.table["patient"].fillna(self.table["path"])
+        return filled.astype(str).to_numpy(dtype=np.str_)
+
+
+def labels_of(meta: DatasetMeta) -> tuple[str, ...]:
+    """Names of the outputs: the positive class of a binary task, else all classes.
+
+    Raises:
+        DatasetRefused: the data set has no labels.
+    """
+    if not meta.labelled:
+        raise DatasetRefused(expected("a labelled data set", "no classes", "import it with a label column"))
+    return meta.classes[1:] if meta.task == "binary" else meta.classes
+
+
+def targets_of(table: pd.DataFrame, meta: DatasetMeta) -> NDArray[np.float32]:
+    """Targets float32 (N, outputs): 1, 0, or NaN where the label is unknown."""
+    labels = labels_of(meta)
+    if meta.task == "multilabel":
+        columns = [table[f"{LABEL_PREFIX}{label}"].astype("Float32") for label in labels]
+        return np.stack([column.to_numpy(dtype=np.float32, na_value=np.nan) for column in columns], axis=1)
+    truth = table["label"]
+    columns = [(truth == label).astype(float).where(truth.notna()) for label in labels]
+    return np.stack([column.to_numpy(dtype=np.float32, na_value=np.nan) for column in columns], axis=1)
+
+
+def to_float(pixels: NDArray[np.uint16]) -> Tensor:
+    """Turn uint16 (N, H, W) into float32 (N, 1, H, W) in [0, 1]."""
+    return torch.from_numpy(pixels.astype(np.float32) / _WHITE)[:, None]
+
+
+def gather(
+    manifest: Manifest, table: pd.DataFrame, spec: InputSpec, cache: Path | None, progress: Progress | None = None
+) -> LabelledImages:
+    """Decode (or fetch from the cache) the images of ``table`` at the geometry of ``spec``.
+
+    Raises:
+        DatasetRefused: images that cannot be read; names the first and how many.
+    """
+    paths = [manifest.path_of(str(path)) for path in table["path"]]
+    names = _hashes(table, paths)
+    geometry = f"{spec.height}x{spec.width}-{spec.fit}"
+    key = hashlib.sha256(f"pixels-1 {geometry}".encode()).hexdigest()[:16]
+    store = ArrayStore(cache / "pixels" / key if cache else None)
+    pixels = store.rows(names, lambda wanted: _decode([paths[i] for i in wanted], spec, progress))
+    return LabelledImages(table, pixels.astype(np.uint16, copy=False), targets_of(table, manifest.meta), tuple(names))
+
+
+def _hashes(table: pd.DataFrame, paths: list[Path]) -> list[str]:
+    known = table["sha256"] if "sha256" in table.columns else [None] * len(paths)
+    return [
+        str(value) if isinstance(value, str) and value else file_sha256(path)
+        for value, path in zip(known, paths, strict=True)
+    ]
+
+
+def _decode(paths: list[Path], spec: InputSpec, progress: Progress | None) -> Iterator[Array]:
+    """Yield one row per path, decoded a little ahead in threads; refuse at the end if any failed."""
+    failed: list[str] = []
+
+    def one(path: Path) -> Array:
+        try:
+            pixels = fit_pixels(load_image(path).pixels, spec)
+        except ImageRefused as error:
+            failed.append(f"{path.name} ({error})")
+            return np.zeros((spec.height, spec.width), dtype=np.uint16)
+        scaled: Array = np.rint(pixels.clip(0, 1) * _WHITE).astype(np.uint16)
+        return scaled
+
+    for done, row in enumerate(_ahead(one, paths), 1):
+        if failed:
+            break
+        if progress:
+            progress("decoding images", done, len(paths))
+        yield row
+    if failed:
+        raise DatasetRefused(
+            expected(
+                f"{len(paths)} readable images",
+                f"one that is not: {failed[0]}",
+                "run `wetread dataset check` and leave it out",
+            )
+        )
+
+
+def _ahead(work: Callable[[Path], Array], paths: Iterable[Path]) -> Iterator[Array]:
+    """Map in threads, a bounded number ahead, results in order."""
+    workers = thread_count()
+    with ThreadPoolExecutor(workers) as pool:
+        queue: deque[Future[Array]] = deque()
+        for path in paths:
+            queue.append(pool.submit(work, path))
+            if len(queue) > 8 * workers:
+                yield queue.popleft().result()
+        while queue:
+            yield queue.popleft().result()

@@ -1,0 +1,70 @@
+"""Embeddings of a frozen encoder, cached by image and by the encoder's weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wetread.models.card import InputSpec
+from wetread.models.inputs import normalise
+from wetread.models.networks import Network
+from wetread.training.data import LabelledImages, Progress, to_float
+from wetread.training.store import Array, ArrayStore
+
+__all__ = ["embed", "encoder_sha256", "logits_of"]
+
+_BATCH = 32
+
+
+def encoder_sha256(network: Network) -> str:
+    """Hash of the encoder's tensors and their names."""
+    digest = hashlib.sha256()
+    for key, value in network.encoder.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def embed(
+    network: Network,
+    images: LabelledImages,
+    spec: InputSpec,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Return embeddings float32 (N, D) of the network's encoder, from the cache where stored."""
+    folder = None
+    if cache:
+        key = f"features-1 {encoder_sha256(network)} {spec.model_dump_json()}"
+        folder = cache / "features" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    store = ArrayStore(folder)
+    return store.rows(images.names, lambda wanted: _compute(network, images, spec, wanted, progress)).astype(np.float32)
+
+
+def _compute(
+    network: Network, images: LabelledImages, spec: InputSpec, wanted: list[int], progress: Progress | None
+) -> Iterator[Array]:
+    network.eval()
+    for start in range(0, len(wanted), _BATCH):
+        index = np.array(wanted[start : start + _BATCH])
+        with torch.inference_mode():
+            batch = normalise(to_float(images.pixels[index]), spec)
+            embedded = network.embed(network.features(batch)).numpy()
+        if progress:
+            progress("computing features", min(start + _BATCH, len(wanted)), len(wanted))
+        yield from embedded
+
+
+def logits_of(
+    network: Network, images: LabelledImages, spec: InputSpec, progress: Progress | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return (logits (N, outputs), embeddings (N, D)) of the network in evaluation mode."""
+    embedded = embed(network, images, spec, progress=progress)
+    with torch.inference_mode():
+        logits = network.eval().head(torch.from_numpy(embedded)).numpy()
+    return logits, embedded

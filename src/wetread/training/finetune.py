@@ -1,0 +1,174 @@
+"""Fine-tuning one network: callbacks, checkpoints, resuming, and stopping by the user."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from wetread.errors import Interrupted, TrainingFailed, expected
+from wetread.models.card import InputSpec
+from wetread.models.networks import Network
+from wetread.provenance import disk_errors
+from wetread.training.augment import recipe_named
+from wetread.training.config import TrainingConfig
+from wetread.training.data import LabelledImages, Progress
+from wetread.training.losses import class_weights
+from wetread.training.module import Averaging, FinetuneModule, train_loader, validation_loader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["FinetuneTask", "finetune"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FinetuneTask:
+    """One network to train: on what, judged by what, and where its checkpoints and logs go."""
+
+    train: LabelledImages
+    validation: LabelledImages
+    spec: InputSpec
+    config: TrainingConfig
+    softmax: bool
+    folder: Path
+    allowed_flips: tuple[str, ...] = ()
+    title: str = "training"
+
+
+class _Report(Callback):
+    """Tells the caller how far the run is; stops it where the loss is no number."""
+
+    def __init__(self, title: str, progress: Progress | None) -> None:
+        self.title = title
+        self.progress = progress
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Report images seen and to be seen."""
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        if not torch.isfinite(loss):
+            raise TrainingFailed(expected("a finite loss", f"{float(loss)}", "lower --learning-rate"))
+        if self.progress:
+            size = len(batch[0])
+            epochs = trainer.max_epochs or 1
+            total = int(trainer.num_training_batches) * epochs * size
+            self.progress(self.title, trainer.global_step * size, total)
+
+
+def _loggers(task: FinetuneTask) -> list[Logger]:
+    config, folder = task.config, task.folder
+    found: list[Logger] = [CSVLogger(folder, name="", version="logs")]
+    if config.tensorboard:
+        found.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+    if config.mlflow:
+        from lightning.pytorch.loggers import MLFlowLogger
+
+        try:
+            tracker = MLFlowLogger("wetread", run_name=config.run_name, tracking_uri=config.mlflow)
+        except ModuleNotFoundError as error:
+            raise TrainingFailed(
+                expected("MLflow to be installed", "no such package", "install wetread[mlflow] or drop --mlflow")
+            ) from error
+        tracker.log_hyperparams(config.model_dump())
+        found.append(tracker)
+    return found
+
+
+def _callbacks(task: FinetuneTask, progress: Progress | None) -> tuple[list[Callback], ModelCheckpoint]:
+    best = ModelCheckpoint(
+        task.folder / "checkpoints",
+        filename="best",
+        monitor="val_auroc",
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    stop = EarlyStopping("val_auroc", mode="max", patience=task.config.patience, check_finite=False)
+    callbacks: list[Callback] = [best, stop, _Report(task.title, progress)]
+    if task.config.averaging:
+        callbacks.insert(0, Averaging(task.config.averaging))
+    return callbacks, best
+
+
+def finetune(
+    network: Network, task: FinetuneTask, *, resume: bool = False, progress: Progress | None = None
+) -> Network:
+    """Train ``network`` and return it with the (averaged) weights of the best validation epoch.
+
+    Raises:
+        Interrupted: stopped by the user; ``checkpoints/last.ckpt`` holds the last whole epoch.
+        TrainingFailed: the loss is no number, or the disk is full.
+    """
+    callbacks, best = _callbacks(task, progress)
+    targets = task.train.targets
+    weights = class_weights(targets, softmax=task.softmax)  # also refuses a single class
+    module = FinetuneModule(
+        network.to(memory_format=torch.channels_last),
+        task.spec,
+        task.config,
+        recipe_named(task.config.augment, task.allowed_flips),
+        softmax=task.softmax,
+        weights=weights if task.config.balance == "weights" else None,
+    )
+    last = task.folder / "checkpoints" / "last.ckpt"
+    with disk_errors(task.folder, TrainingFailed):
+        _fit(_trainer(task, callbacks), module, task, last if resume and last.is_file() else None)
+    _load_best(module, Path(best.best_model_path or best.last_model_path))
+    return network.eval()
+
+
+def _trainer(task: FinetuneTask, callbacks: Sequence[Callback]) -> lightning.Trainer:
+    return lightning.Trainer(
+        max_epochs=task.config.epochs,
+        accelerator="auto",
+        devices=1,
+        logger=_loggers(task),
+        callbacks=list(callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        gradient_clip_val=1.0,
+    )
+
+
+def _fit(trainer: lightning.Trainer, module: FinetuneModule, task: FinetuneTask, checkpoint: Path | None) -> None:
+    # Lightning says what it found (GPU, tips) at info level; a person asked for a bar, not for that.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Batches are slices of an array in memory: worker processes would only copy them.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
+        try:
+            trainer.fit(
+                module,
+                train_loader(task.train, task.config, task.config.seed),
+                validation_loader(task.validation),
+                ckpt_path=checkpoint,
+                weights_only=True,
+            )
+        except (KeyboardInterrupt, SystemExit) as stopped:
+            raise Interrupted(_interrupted(task)) from stopped
+    if trainer.interrupted:
+        raise Interrupted(_interrupted(task))
+
+
+def _interrupted(task: FinetuneTask) -> str:
+    return f"stopped; the last whole epoch is saved in {task.folder / 'checkpoints'}; go on with --resume"
+
+
+def _load_best(module: FinetuneModule, checkpoint: Path) -> None:
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    own = {key: value for key, value in cast(dict[str, torch.Tensor], state).items() if key.startswith("network.")}
+    module.load_state_dict(own)

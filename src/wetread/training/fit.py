@@ -1,0 +1,304 @@
+"""``train``: from a manifest with a patient-grouped split to a run folder with a reader in it.
+
+The order of work: decode and cache pixels, fit the network(s), judge validation (or out-of-fold)
+images, calibrate and choose operating points on those alone, save the bundle. The test split
+is never opened here.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.datasets.manifest import Manifest
+from wetread.datasets.splits import assert_no_leak, make_folds
+from wetread.errors import DatasetRefused, SplitRefused, UsageError, expected
+from wetread.models.backbones import build_network, embedding_width, load_encoder_weights
+from wetread.models.bundle import save_reader
+from wetread.models.card import GateSpec, HeadSpec, InputSpec, ReaderCard
+from wetread.models.networks import KnnHead, Network
+from wetread.models.outlier import FeatureStatistics
+from wetread.models.registry import EMBEDDED, resolve_architecture
+from wetread.provenance import record
+from wetread.runtime import prepare_torch, seed_everything
+from wetread.training.baselines import fit_knn, fit_linear
+from wetread.training.config import CLASSIC, TrainingConfig
+from wetread.training.data import LabelledImages, Progress, gather, labels_of
+from wetread.training.features import embed, logits_of
+from wetread.training.finetune import FinetuneTask, finetune
+from wetread.training.finish import Judged, make_card, make_gate, prediction_table
+from wetread.training.run import RunFolder, open_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["TrainingResult", "train"]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Where the run and its reader lie, the reader's card, and seconds spent on each part."""
+
+    run_folder: Path
+    reader_folder: Path
+    card: ReaderCard
+    predictions: pd.DataFrame
+    seconds: dict[str, float]
+    config: TrainingConfig
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What stays the same for every network of a run."""
+
+    config: TrainingConfig
+    manifest: Manifest
+    spec: InputSpec
+    run: RunFolder
+    cache: Path | None
+    resume: bool
+    progress: Progress | None
+
+    @property
+    def softmax(self) -> bool:
+        return self.manifest.meta.task == "multiclass"
+
+    @property
+    def architecture(self) -> str:
+        """Encoder behind ``config.model``; classic baselines stand on the embedded one or on pixels."""
+        if self.config.model not in CLASSIC:
+            return resolve_architecture(self.config.model)
+        return "pixels" if self.config.inputs == "pixels" else EMBEDDED
+
+    @property
+    def classic(self) -> str | None:
+        """Which head is fitted without gradient descent; None for fine-tuning."""
+        if self.config.model in CLASSIC:
+            return self.config.model
+        return "logistic" if self.config.mode == "features" else None
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """One network and what it says of the images it did not see; embeddings are (N, D)."""
+
+    network: Network
+    head: HeadSpec
+    logits: NDArray[np.float32]
+    trained: NDArray[np.float32]
+    judged: NDArray[np.float32]
+    facts: dict[str, object]
+
+
+def train(
+    manifest: Manifest,
+    config: TrainingConfig,
+    out: Path,
+    *,
+    cache: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> TrainingResult:
+    """Train a reader into ``out`` (a new run folder); see :class:`TrainingConfig` for every setting.
+
+    ``cache``: folder for decoded pixels and features, or None for no cache. ``resume``: go on
+    from the last checkpoint in ``out`` with the settings stored there.
+
+    Raises:
+        SplitRefused: no train or validation images, or the split leaks.
+        DatasetRefused: unreadable images, or a class without images.
+        TrainingFailed: the loss diverged or the disk is full.
+        Interrupted: stopped by the user, checkpoint saved.
+    """
+    started = time.perf_counter()
+    assert_no_leak(manifest)
+    labels_of(manifest.meta)
+    run, config = open_run(out, config, resume=resume)
+    prepare_torch(config.threads)
+    seed_everything(config.seed)
+    spec = _input_spec(config)
+    plan = _Plan(config, manifest, spec, run, cache, resume, progress)
+    _refuse_contradictions(plan)
+    parts = _parts(plan)
+    images = gather(manifest, _used(parts), spec, cache, progress)
+    decoded = time.perf_counter()
+    fitted, judged, gate = _fit_parts(plan, images, parts)
+    trained = time.perf_counter()
+    seconds = {"decoding": round(decoded - started, 2), "training": round(trained - decoded, 2)}
+    return _finish(plan, fitted, judged, gate, parts, seconds)
+
+
+def _input_spec(config: TrainingConfig) -> InputSpec:
+    return InputSpec(height=config.image_size, width=config.image_size, fit=config.fit, standardise=config.standardise)
+
+
+def _refuse_contradictions(plan: _Plan) -> None:
+    if plan.config.inputs == "pixels" and plan.config.model not in CLASSIC:
+        raise UsageError(
+            expected("knn, svm or logistic with --inputs pixels", plan.config.model, "use --mode finetune --model cnn")
+        )
+    if plan.config.mode == "features" and plan.architecture == "cnn":
+        raise UsageError(expected("an encoder with learned weights for --mode features", "cnn", "use --mode finetune"))
+
+
+def _parts(plan: _Plan) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """(train, validation) tables, one pair per network."""
+    table = plan.manifest.table
+    if plan.config.folds:
+        rest = table[table["split"].isin(["train", "val"]) | table["split"].isna()]
+        folded = make_folds(
+            replace(plan.manifest, table=rest.assign(split=None)), plan.config.folds, seed=plan.config.seed
+        ).table
+        return [(folded[folded["fold"] != k], folded[folded["fold"] == k]) for k in sorted(set(folded["fold"]))]
+    pair = (table[table["split"] == "train"], table[table["split"] == "val"])
+    for part, name in zip(pair, ("train", "val"), strict=True):
+        if not len(part):
+            raise SplitRefused(
+                expected(f"images in the split {name!r}", "none", "run `wetread dataset split` first, or use --folds")
+            )
+    return [pair]
+
+
+def _used(parts: list[tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
+    """Every image that is trained on or judged, once."""
+    import pandas as pd
+
+    return pd.concat([table for pair in parts for table in pair]).drop_duplicates("path").reset_index(drop=True)
+
+
+def _fit_parts(
+    plan: _Plan, images: LabelledImages, parts: list[tuple[pd.DataFrame, pd.DataFrame]]
+) -> tuple[list[_Fitted], Judged, tuple[FeatureStatistics, GateSpec] | None]:
+    """Fit a network per part; gather what each says of the images it did not see."""
+    place = {path: i for i, path in enumerate(images.table["path"])}
+    fitted, judged_rows, distances, gate = [], [], [], None
+    for number, (train_table, judged_table) in enumerate(parts):
+        rows = [np.array([place[path] for path in table["path"]]) for table in (train_table, judged_table)]
+        one = _fit_one(plan, images.take(rows[0]), images.take(rows[1]), number, len(parts))
+        if plan.config.gate:
+            statistics, spec, apart = make_gate(one.trained, one.judged, plan.config)
+            distances.append(apart)
+            gate = gate or (statistics, spec)
+        fitted.append(one)
+        judged_rows.append(rows[1])
+    seen = images.take(np.concatenate(judged_rows))
+    logits = np.concatenate([one.logits for one in fitted])
+    apart_all = np.concatenate(distances) if distances else None
+    return fitted, Judged(seen.table, logits, seen.targets, seen.patients, apart_all), gate
+
+
+def _fit_one(plan: _Plan, train_images: LabelledImages, judged: LabelledImages, number: int, count: int) -> _Fitted:
+    if plan.classic:
+        return _fit_classic(plan, plan.classic, train_images, judged)
+    head = HeadSpec(kind=plan.config.head, dropout=plan.config.dropout)
+    network = build_network(
+        plan.architecture,
+        head,
+        plan.spec,
+        judged.targets.shape[1],
+        softmax=plan.softmax,
+        drop_path=plan.config.drop_path,
+    )
+    origin = load_encoder_weights(network.encoder, plan.config.model, plan.config.weights)
+    title = "training" if count == 1 else f"training fold {number + 1}/{count}"
+    task = FinetuneTask(
+        train=train_images,
+        validation=judged,
+        spec=plan.spec,
+        config=plan.config,
+        softmax=plan.softmax,
+        folder=plan.run.path if count == 1 else plan.run.path / f"fold-{number + 1}",
+        allowed_flips=plan.manifest.meta.allowed_flips,
+        title=title,
+    )
+    network = finetune(network, task, resume=plan.resume, progress=plan.progress)
+    logits, embedded = logits_of(network, judged, plan.spec)
+    trained = embed(network, _some(train_images, plan.config.seed), plan.spec)
+    return _Fitted(network, head, logits, trained, embedded, {"weights": origin})
+
+
+def _some(images: LabelledImages, seed: int, most: int = 2000) -> LabelledImages:
+    """At most ``most`` images drawn at random: enough for the feature statistics of the gate."""
+    if len(images) <= most:
+        return images
+    return images.take(np.sort(np.random.default_rng(seed).choice(len(images), most, replace=False)))
+
+
+def _fit_classic(plan: _Plan, kind: str, train_images: LabelledImages, judged: LabelledImages) -> _Fitted:
+    outputs = judged.targets.shape[1]
+    head = HeadSpec(kind="knn", references=len(train_images)) if kind == "knn" else HeadSpec(dropout=0.0)
+    network = build_network(plan.architecture, head, plan.spec, outputs, softmax=plan.softmax)
+    origin = load_encoder_weights(network.encoder, plan.architecture, plan.config.weights)
+    if origin == "random" and plan.architecture != "pixels":
+        raise DatasetRefused(
+            expected(
+                f"learned weights for {plan.architecture} in --mode features",
+                "random ones",
+                f"give --weights FILE, use --model {EMBEDDED}, or --mode finetune",
+            )
+        )
+    cache = plan.cache if plan.architecture != "pixels" else None
+    x = embed(network, train_images, plan.spec, cache, plan.progress)
+    judged_x = embed(network, judged, plan.spec, cache, plan.progress)
+    facts: dict[str, object] = {"weights": origin, "fit": kind}
+    if isinstance(network.head, KnnHead):
+        fit_knn(network.head, (x, train_images.targets))
+    else:
+        network.head, facts["strength"] = fit_linear(
+            kind, (x, train_images.targets), (judged_x, judged.targets), seed=plan.config.seed
+        )
+    network.eval()
+    logits, _ = logits_of_embeddings(network, judged_x)
+    return _Fitted(network, head, logits, x, judged_x, facts)
+
+
+def logits_of_embeddings(
+    network: Network, embedded: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return (logits (N, outputs), the embeddings) without running the encoder again."""
+    import torch
+
+    with torch.inference_mode():
+        return network.head(torch.from_numpy(embedded)).numpy(), embedded
+
+
+def _finish(
+    plan: _Plan,
+    fitted: list[_Fitted],
+    judged: Judged,
+    gate: tuple[FeatureStatistics, GateSpec] | None,
+    parts: list[tuple[pd.DataFrame, pd.DataFrame]],
+    seconds: dict[str, float],
+) -> TrainingResult:
+    """Calibrate, save the bundle and everything that the run folder holds."""
+    first = fitted[0]
+    history: dict[str, object] = {
+        "settings": plan.config.model_dump(mode="json"),
+        "start": first.facts,
+        "parameters": sum(parameter.numel() for parameter in first.network.parameters()),
+        "embedding": embedding_width(first.network.encoder),
+        "split": plan.manifest.meta.split.model_dump(mode="json") if plan.manifest.meta.split else None,
+        "seconds": seconds,
+    }
+    trained_on = _used(parts) if len(parts) > 1 else parts[0][0]
+    card = make_card(
+        plan.config,
+        plan.manifest,
+        (plan.architecture, first.head, plan.spec),
+        judged,
+        gate[1] if gate else None,
+        trained_on,
+        history,
+    )
+    card = save_reader(plan.run.reader, card, [one.network for one in fitted], gate[0] if gate else None)
+    predictions = prediction_table(card, plan.manifest, judged, "val" if len(parts) == 1 else "out-of-fold")
+    plan.run.write_predictions(predictions)
+    plan.run.write_json("results.json", {"metrics": [row.model_dump() for row in card.metrics], "seconds": seconds})
+    facts = record(seed=plan.config.seed, threads=plan.config.threads, hashes={"model.safetensors": card.sha256})
+    plan.run.write_json("provenance.json", facts.model_dump(mode="json"))
+    return TrainingResult(plan.run.path, plan.run.reader, card, predictions, seconds, plan.config)
