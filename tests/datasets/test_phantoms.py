@@ -183,6 +183,28 @@ class TestFindings:
         assert not (truths[0].mask & truths[1].mask).any()
 
 
+class TestExtremes:
+    @pytest.mark.parametrize("kind", FINDING_KINDS)
+    @pytest.mark.parametrize("severity", [0.0, 1.0])
+    @pytest.mark.parametrize("sign", [-1, 1])
+    def test_every_corner_still_gives_a_film_and_a_mask(self, kind: FindingKind, severity: float, sign: int) -> None:
+        side = None if kind == "cardiomegaly" else "left" if sign > 0 else "right"
+        corner = (0.0, 1.0) if sign > 0 else (1.0, 0.0)
+        spec = PhantomSpec(
+            seed=30 + sign,
+            age_years=0.5 if sign > 0 else 100.0,
+            findings=(Finding(kind, severity, side, corner),),
+            size_px=64,
+            pose=Pose(20.0 * sign, -20.0 * sign, 15.0 * sign, 0.5 + 0.5 * sign, (0.1 * sign, -0.1 * sign)),
+            kvp=100.0 + 50 * sign,
+            exposure_factor=0.05 if sign > 0 else 20.0,
+        )
+        phantom = render(spec)
+        assert np.isfinite(phantom.image).all()
+        assert phantom.findings[0].mask.any()
+        assert phantom.findings[0].box.width >= 1
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "message"),
