@@ -10,13 +10,16 @@ from PIL import Image
 
 
 def picture(seed: int, side: int = 96) -> NDArray[np.uint8]:
-    """Smooth blobs at random places, uint8 (side, side)."""
+    """Blobs and rectangles at random places, uint8 (side, side)."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:side, 0:side] / side
     field = np.zeros((side, side))
     for _ in range(14):
         centre, width = rng.random(2), 0.05 + 0.15 * rng.random()
         field += rng.normal() * np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * width**2))
+    for left, top, width, height in rng.random((30, 4)):  # edges: smooth pictures count as blurred
+        inside = (abs(x - left) < width / 4) & (abs(y - top) < height / 4)
+        field += rng.normal() * inside
     field += 0.03 * rng.normal(size=field.shape)
     low, high = field.min(), field.max()
     return np.asarray(np.rint((field - low) / (high - low) * 255), np.uint8)

@@ -155,6 +155,8 @@ def test_the_negative_class_comes_first() -> None:
     assert infer_classes(labels("Pneumonia", "NORMAL", None)) == ("binary", ["NORMAL", "Pneumonia"])
     assert infer_classes(labels("z", "No Finding", "a")) == ("multiclass", ["No Finding", "a", "z"])
     assert infer_classes(labels("b", "a"), negative="b") == ("binary", ["b", "a"])
+    assert infer_classes(labels("CT_COVID", "CT_NonCOVID")) == ("binary", ["CT_NonCOVID", "CT_COVID"])
+    assert infer_classes(labels("tumour", "No Tumour")) == ("binary", ["No Tumour", "tumour"])
     assert infer_classes(labels(None)) == ("binary", [])
     multi = pd.DataFrame({"label_b": [1], "label_a": [0]})
     assert infer_classes(multi) == ("multilabel", ["b", "a"])

@@ -79,6 +79,20 @@ def test_a_given_test_split_stays() -> None:
     assert not (anew.table["split"][was] == "test").all()
 
 
+def test_dividing_again_keeps_what_was_given_and_remakes_what_was_not() -> None:
+    given_split = ["test" if i % 60 < 12 else "train" for i in range(180)]
+    first = make_split(manifest(60, 3, split=given_split), seed=0)
+    second = make_split(first, seed=1)
+    assert first.meta.split is not None
+    assert first.meta.split.given == ("test",)
+    test = first.table["split"] == "test"
+    assert ((second.table["split"] == "test") == test).all()
+    assert (second.table["split"] != first.table["split"]).any()
+    folds = make_folds(second, 4)
+    assert ((folds.table["split"] == "test") == test).all()
+    assert make_split(folds, seed=0).table["split"].tolist() == first.table["split"].tolist()
+
+
 def test_both_given_leaves_nothing_to_do() -> None:
     given_split = [("train", "val", "test")[i // 60] for i in range(180)]
     with pytest.raises(SplitRefused, match="a val or test split that is still to be made, got both given"):

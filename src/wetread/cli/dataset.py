@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wetread.cli.console import print_json, progress, spinner, stdout, warn
 from wetread.errors import DatasetRefused, UsageError, expected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
@@ -38,7 +36,7 @@ Dataset = Annotated[Path, typer.Argument(help="Dataset folder, or a manifest (.p
 @app.command("import", epilog="Example: wetread dataset import kermany-cxr --out datasets/kermany")
 def import_(
     source: Annotated[Path, typer.Argument(help="Folder of images, or a CSV, TSV or Parquet table.")],
-    out: Annotated[Path | None, typer.Option(help="Dataset folder to write [datasets/NAME].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Dataset folder to write; default datasets/NAME.")] = None,
     layout: Annotated[
         str, typer.Option(help="auto, mura, covid-cxr, kermany, dicom, table, folder or files.")
     ] = "auto",
@@ -60,7 +58,7 @@ def import_(
         str | None, typer.Option(help="Regular expression; its group in the path is the patient.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder that the paths of a table start from.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the dataset [that of the source].")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the dataset; default that of the source.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing dataset.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -80,7 +78,7 @@ def import_(
         patient_pattern=patient_pattern,
         images=images,
     )
-    with _spinner(f"Importing {source}"):
+    with spinner(f"Importing {source}"):
         result = import_dataset(source, layout=layout, options=options, name=name)
     folder = out or Path("datasets") / result.manifest.meta.name
     _refuse_existing(folder, overwrite)
@@ -94,22 +92,24 @@ def import_(
             "notes": result.notes,
             "warnings": result.warnings,
         }
-        return _print_json(found | _description(result.manifest))
-    console = _stdout()
+        return print_json(found | _description(result.manifest))
+    console = stdout()
     what = f"{len(result.manifest.table)} images, layout {result.layout} ({result.reason})"
     console.print(f"{folder}: {what}", style="bold", markup=False)
     for note in result.notes:
         console.print(f"  {note}", markup=False)
     for warning in result.warnings:
         console.print(f"  ! {warning}", style="yellow", markup=False)
-    _print_counts(console, result.manifest)
+    _print_counts(console, result.manifest, most=2)
     console.print(f"Next: wetread dataset check {folder}", markup=False)
 
 
 @app.command(epilog="Example: wetread dataset check datasets/kermany")
 def check(
     dataset: Dataset,
-    out: Annotated[Path | None, typer.Option(help="Folder for check.json and check.html [the dataset's].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for check.json and check.html; default the dataset's.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Threads; 0: one per core.", min=0)] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Decode all images again.")] = False,
     as_json: AsJson = False,
@@ -128,17 +128,17 @@ def check(
     folder = out or (dataset if dataset.is_dir() else dataset.parent)
     folder.mkdir(parents=True, exist_ok=True)
     previous = None if fresh else load_scan(folder)
-    with _progress("Reading images") as advance:
+    with progress("Reading images") as advance:
         scanned = scan(manifest, advance, workers=workers, previous=previous)
     save_scan(scanned, folder)
     if dataset.is_dir():
         manifest = with_facts(manifest, scanned)
         manifest.save(dataset)
-    with _spinner("Looking for copies, outliers and conflicts"):
+    with spinner("Looking for copies, outliers and conflicts"):
         result = with_thumbnails(check_scanned(manifest, scanned), manifest)
     _write_check(result, folder)
     if as_json:
-        typer.echo(result.model_dump_json(indent=2))
+        print_json(result)
     else:
         _print_check(result, folder)
     require_clean(result)
@@ -168,22 +168,22 @@ def split(
     asked = {k: v for k, v in (("train", train), ("val", val), ("test", test)) if v is not None}
     if folds is not None and (asked or reset):
         raise UsageError(expected("--folds alone", "shares or --reset beside it", "leave one of them out"))
-    manifest = load_manifest(dataset)
     folder = _writable(dataset)
+    manifest = load_manifest(folder)
     scanned = load_scan(folder)
     if scanned is None:
-        _stderr().print("near duplicates are not known yet: wetread dataset check finds them", style="yellow")
+        warn("near duplicates are not known yet: wetread dataset check finds them")
     linked = None if scanned is None else linked_paths(manifest, scanned)
-    with _spinner("Dividing by patient"):
+    with spinner("Dividing by patient"):
         if folds is not None:
             done = make_folds(manifest, folds, seed=seed, linked=linked)
         else:
             done = make_split(manifest, asked or None, seed=seed, reset=reset, linked=linked)
     done.save(folder)
     if as_json:
-        return _print_json(_description(done))
-    console = _stdout()
-    _print_counts(console, done)
+        return print_json(_description(done))
+    console = stdout()
+    _print_counts(console, done, most=2)
     _print_split(console, done)
 
 
@@ -195,8 +195,8 @@ def show(dataset: Dataset, as_json: AsJson = False) -> None:
     manifest = load_manifest(dataset)
     last = _last_check(dataset if dataset.is_dir() else dataset.parent)
     if as_json:
-        return _print_json(_description(manifest) | {"check": last})
-    console = _stdout()
+        return print_json(_description(manifest) | {"check": last})
+    console = stdout()
     meta = manifest.meta
     console.print(
         f"[bold]{meta.name}[/]: {len(manifest.table)} images, {meta.task}: {', '.join(meta.classes) or 'no labels'}"
@@ -275,14 +275,11 @@ def _description(manifest: Manifest) -> dict[str, Any]:
     return {"images": len(manifest.table), **meta, "root": str(manifest.root), "counts": tables}
 
 
-def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _print_counts(console: Console, manifest: Manifest) -> None:
+def _print_counts(console: Console, manifest: Manifest, most: int | None = None) -> None:
+    """The first tables are those of classes, splits and patients."""
     from wetread.datasets.counts import count_tables
 
-    for table in count_tables(manifest):
+    for table in count_tables(manifest)[:most]:
         _print_table(console, table)
 
 
@@ -290,7 +287,8 @@ def _print_table(console: Console, counts: CountTable) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=counts.title, title_justify="left", title_style="bold")
+    console.print(counts.title, style="bold", markup=False)
+    table = Table()
     for i, column in enumerate(counts.columns):
         table.add_column(Text(column), justify="left" if i == 0 else "right")
     for row in counts.rows:
@@ -314,10 +312,11 @@ def _print_check(result: CheckResult, folder: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = _stdout()
+    console = stdout()
     for counts in result.counts[:2]:
         _print_table(console, counts)
-    table = Table(title="findings", title_justify="left", title_style="bold")
+    console.print("findings", style="bold")
+    table = Table()
     for column in ("severity", "what", "count", "what to do"):
         table.add_column(column, overflow="fold", justify="right" if column == "count" else "left")
     for finding in result.findings:
@@ -329,47 +328,3 @@ def _print_check(result: CheckResult, folder: Path) -> None:
         )
     console.print(table if result.findings else "no findings")
     console.print(f"{folder / CHECK_HTML}\n{folder / CHECK_JSON}", markup=False)
-
-
-def _stdout() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=False)
-
-
-def _stderr() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False)
-
-
-@contextmanager
-def _spinner(text: str) -> Iterator[None]:
-    console = _stderr()
-    if console.is_terminal:
-        with console.status(text):
-            yield
-    else:
-        yield
-
-
-@contextmanager
-def _progress(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr with images/s and time left; silent where stderr is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = _stderr()
-    columns = (
-        TextColumn(text),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]:.0f} images/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(text, total=None, speed=0.0)
-
-        def advance(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total, speed=progress.tasks[0].speed or 0.0)
-
-        yield advance

@@ -205,19 +205,23 @@ def _group_examples(manifest: Manifest, groups: list[tuple[tuple[int, ...], str]
 
 
 def _quality_findings(scanned: pd.DataFrame, odd: dict[str, list[tuple[int, str]]]) -> list[Finding]:
-    paths = scanned["path"]
-    return [
-        Finding(
-            code=f"quality-{issue.replace('_', '-')}",
-            severity="warn",
-            title=f"Images that are {ISSUES[issue]}",
-            count=len(rows),
-            unit="images",
-            cure="look at them, the worst first; take out what is no diagnostic image",
-            examples=tuple(Example(paths=(paths.iloc[row],), detail=detail) for row, detail in rows[:_SHOWN]),
-        )
-        for issue, rows in odd.items()
-    ]
+    return [_quality_finding(scanned["path"], issue, rows) for issue, rows in odd.items()]
+
+
+def _quality_finding(paths: pd.Series, issue: str, rows: list[tuple[int, str]]) -> Finding:
+    outliers_only = len(rows) <= max(1.0, _OUTLIER_SHARE * len(paths))
+    cure = "look at them, the worst first; take out what is no diagnostic image"
+    if not outliers_only:
+        cure = "look at the worst; so many are a property of the set and no outliers"
+    return Finding(
+        code=f"quality-{issue.replace('_', '-')}",
+        severity="warn" if outliers_only or issue == "coloured" else "info",
+        title=f"Images that are {ISSUES[issue]}",
+        count=len(rows),
+        unit="images",
+        cure=cure,
+        examples=tuple(Example(paths=(paths.iloc[row],), detail=detail) for row, detail in rows[:_SHOWN]),
+    )
 
 
 def _notes(manifest: Manifest) -> list[Finding]:

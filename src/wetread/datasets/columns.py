@@ -233,9 +233,19 @@ def _numbers(column: pd.Series, name: str, kind: Kind = "number") -> pd.Series:
 
 
 def guess_negative(classes: list[str]) -> str | None:
-    """The one class whose name means that nothing was found, else None."""
-    hits = [c for c in classes if _word(c) in NEGATIVE_WORDS or _word(c).startswith("non_")]
+    """The one class whose name means that nothing was found, else None.
+
+    Of two classes it is also the one that denies the other, as in ``CT_COVID`` and ``CT_NonCOVID``.
+    """
+    hits = [c for c in classes if _word(c) in NEGATIVE_WORDS]
+    if not hits and len(classes) == 2:
+        hits = [c for c, other in (classes, classes[::-1]) if _denies(_word(c), _word(other))]
     return hits[0] if len(hits) == 1 else None
+
+
+def _denies(name: str, other: str) -> bool:
+    plain = other.replace("_", "")
+    return any(name.replace("_", "").replace(word, "", 1) == plain for word in ("non", "not", "no") if word in name)
 
 
 def _word(name: str) -> str:

@@ -38,7 +38,10 @@ _SHOWN = 5
 
 
 class SplitMeta(BaseModel):
-    """How the split was made. ``sha256`` is of the sorted lines ``path<TAB>split<TAB>fold``."""
+    """How the split was made. ``sha256`` is of the sorted lines ``path<TAB>split<TAB>fold``.
+
+    ``given`` names the splits that came with the data; they stay when it is divided again.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,6 +50,7 @@ class SplitMeta(BaseModel):
     sha256: str
     fractions: dict[str, float] = Field(default_factory=dict)
     folds: int | None = None
+    given: tuple[str, ...] = ()
 
 
 class DatasetMeta(BaseModel):

@@ -56,15 +56,15 @@ def make_split(
 ) -> Manifest:
     """Divide the images into train, val and test; return the manifest with the split stored.
 
-    ``fractions`` are shares of the images that are divided, and sum to 1. Given val and test
-    images stay where they are unless ``reset``; what is divided is the rest. ``linked`` are paths
+    ``fractions`` are shares of the images that are divided, and sum to 1. Val and test images that
+    came with the data stay where they are unless ``reset``; what is divided is the rest. ``linked`` are paths
     that belong together for another reason, e.g. near duplicates. Raises
     :class:`SplitRefused` where the patients do not suffice, :class:`UsageError` for fractions
     that make no sense.
     """
     table = manifest.table.drop(columns="fold", errors="ignore")
-    fixed = table["split"].isin(["val", "test"]) & (not reset)
-    given = sorted(set(table["split"][fixed]))
+    given = [] if reset else _given(manifest)
+    fixed = table["split"].isin(given)
     shares = _checked_fractions(fractions, given)
     groups = groups_of(table, linked)
     _refuse_torn_groups(groups, fixed, table["split"])
@@ -78,7 +78,7 @@ def make_split(
     method = f"StratifiedGroupKFold({parts}) over patients, studies and identical images"
     if given:
         method += f"; given {', '.join(given)} kept"
-    meta = SplitMeta(method=method, seed=seed, sha256="", fractions=shares)
+    meta = SplitMeta(method=method, seed=seed, sha256="", fractions=shares, given=tuple(given))
     return _stored(manifest, table.assign(split=split), meta, linked)
 
 
@@ -113,7 +113,7 @@ def make_folds(
     seed: int = 0,
     linked: Sequence[tuple[str, ...]] | None = None,
 ) -> Manifest:
-    """Deal everything but given test images into ``k`` folds: column ``fold``, 0 to k-1.
+    """Deal everything but test images into ``k`` folds: column ``fold``, 0 to k-1.
 
     The split of those images becomes train. Raises :class:`SplitRefused` for a class with fewer
     than ``k`` patients.
@@ -131,7 +131,8 @@ def make_folds(
     fold[~test] = stratified_folds(strata_of(rest, manifest.meta.task), codes, k, seed)
     done = table.assign(split=table["split"].where(test, "train"), fold=fold.mask(test))
     method = f"StratifiedGroupKFold({k}) over patients, studies and identical images"
-    return _stored(manifest, done, SplitMeta(method=method, seed=seed, sha256="", folds=k), linked)
+    meta = SplitMeta(method=method, seed=seed, sha256="", folds=k, given=tuple(_given(manifest)))
+    return _stored(manifest, done, meta, linked)
 
 
 def stratified_folds(strata: NDArray[np.str_], groups: NDArray[np.int64], k: int, seed: int) -> NDArray[np.int64]:
@@ -227,6 +228,14 @@ def _blank(value: object) -> str:
     import pandas as pd
 
     return "" if pd.isna(value) else str(value)  # type: ignore[call-overload]
+
+
+def _given(manifest: Manifest) -> list[str]:
+    """Which of val and test came with the data, and not from an earlier call of this module."""
+    present = {str(v) for v in manifest.table["split"].dropna().unique()}
+    made = manifest.meta.split
+    known = present if made is None else set(made.given)
+    return sorted(present & known & {"val", "test"})
 
 
 def _checked_fractions(asked: dict[str, float] | None, given: list[str]) -> dict[str, float]:

@@ -88,7 +88,8 @@ def import_dataset(
     table = manifest.table.assign(sha256=hashed)
     split = None
     if table["split"].notna().any():
-        split = SplitMeta(method="given with the data", sha256=assignment_sha256(table))
+        given = tuple(sorted(str(v) for v in table["split"].dropna().unique()))
+        split = SplitMeta(method="given with the data", sha256=assignment_sha256(table), given=given)
     done = manifest.with_table(table, split=split)
     return ImportResult(done, importer.name, reason, imported.notes, imported.warnings)
 
