@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "confusion_plot",
     "histogram_plot",
+    "learning_plot",
     "pr_plot",
     "reliability_plot",
     "result_plots",
@@ -49,6 +50,7 @@ _STYLE: dict[str, Any] = {
     "font.sans-serif": ["Helvetica", "Arial", "DejaVu Sans"],
     "font.size": 9.5,
     "text.color": INK,
+    "text.parse_math": False,  # a label may hold a dollar sign
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
@@ -97,8 +99,8 @@ def _figure(size: tuple[float, float]) -> Iterator[tuple[Figure, Axes, list[str]
 
 
 def _inline(svg: str) -> str:
-    """Return the ``<svg>`` element alone, scaling to its column, without XML prologue."""
-    body = svg[svg.index("<svg") :]
+    """Return the ``<svg>`` element alone, scaling to its column, without XML prologue and comments."""
+    body = re.sub(r"<!--.*?-->\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     return re.sub(r' width="[\d.]+pt"| height="[\d.]+pt"', "", body, count=2)
 
 
@@ -264,3 +266,17 @@ def result_plots(result: EvaluationResult) -> dict[str, str]:
         if one.histogram is not None:
             found[f"histogram {one.label}"] = histogram_plot(one.histogram, one)
     return found
+
+
+def learning_plot(series: Mapping[str, Sequence[tuple[int, float]]], y: str, title: str = "") -> str:
+    """Return SVG text of curves over epochs; ``series`` maps a name to (epoch, value) points."""
+    colours = (BLUE, ORANGE, GREEN, INK)
+    with _figure((4.4, 3.2)) as (_, axes, done):
+        for (name, points), colour, marker in zip(series.items(), colours, _MARKERS, strict=False):
+            epochs, values = [p[0] + 1 for p in points], [p[1] for p in points]
+            axes.plot(epochs, values, color=colour, marker=marker, markersize=4, label=name)
+        axes.set(xlabel="epoch", ylabel=y)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_title(title)
+        axes.legend()
+    return done[0]
