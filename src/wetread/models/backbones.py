@@ -30,15 +30,11 @@ def make_encoder(architecture: str, spec: InputSpec, drop_path: float = 0.0) -> 
         return SmallCnn(spec.channels)
     if name == "pixels":
         return PixelEncoder()
-    import timm
-
     options: dict[str, Any] = {"num_classes": 0, "in_chans": spec.channels, "pretrained": False}
     if drop_path:
         options["drop_path_rate"] = drop_path
-    if any(part in name for part in ("vit", "swin", "deit", "beit", "mixer")):
-        options["img_size"] = (spec.height, spec.width)
     try:
-        return timm.create_model(name, **options)
+        return _create(name, options, (spec.height, spec.width))
     except (TypeError, AssertionError, RuntimeError) as error:
         raise UsageError(
             expected(
@@ -47,6 +43,18 @@ def make_encoder(architecture: str, spec: InputSpec, drop_path: float = 0.0) -> 
                 f"choose another size or --drop-path 0 ({error})",
             )
         ) from error
+
+
+def _create(name: str, options: dict[str, Any], size: tuple[int, int]) -> nn.Module:
+    """Build a timm network for images of ``size``: only those that fix their input take ``img_size``."""
+    import timm
+
+    try:
+        return timm.create_model(name, img_size=size, **options)
+    except TypeError as error:
+        if "img_size" not in str(error):
+            raise
+        return timm.create_model(name, **options)
 
 
 def embedding_width(encoder: nn.Module) -> int:
@@ -93,7 +101,11 @@ def _find_weights(path: Path) -> Path:
         if len(found) == 1:
             return found[0]
         raise BundleRefused(expected(f"one .safetensors file in {path.name}", f"{len(found)}", "name the file itself"))
-    if path.suffix != ".safetensors" or not path.is_file():
+    if not path.exists():
+        raise BundleRefused(
+            expected("a .safetensors file or a folder with one", f"no such path: {path.name}", "check it")
+        )
+    if path.suffix != ".safetensors":
         raise BundleRefused(
             expected("a .safetensors file", path.name, "convert it first: pickled weights are never loaded")
         )

@@ -11,7 +11,8 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ from wetread.models.card import ReaderCard, parse_card
 from wetread.models.readme import card_readme
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from wetread.models.networks import Network
     from wetread.models.outlier import FeatureStatistics
     from wetread.models.predict import Reader
@@ -70,22 +73,36 @@ def _whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _stored(value: Tensor) -> Tensor:
+    """Return ``value`` as float16, or as it is where it has no float16 (a variance above 65504)."""
+    if not value.is_floating_point():
+        return value.contiguous()
+    half = value.half()
+    return (value if bool((half.isinf() & ~value.isinf()).any()) else half).contiguous()
+
+
 def save_reader(
     folder: Path, card: ReaderCard, networks: Sequence[Network], statistics: FeatureStatistics | None = None
 ) -> ReaderCard:
-    """Write a bundle to ``folder`` (replaced if it exists); return the card with its hashes filled in."""
+    """Write a bundle to ``folder``, in place of an older one; return the card with its hashes filled in.
+
+    Raises:
+        BundleRefused: ``folder`` holds other things than a reader.
+    """
     import numpy as np
     from safetensors.numpy import save_file as save_arrays
     from safetensors.torch import save_file
 
+    if folder.exists() and not (folder / "card.json").is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise BundleRefused(
+            expected("a new folder or that of a reader", f"{folder.name} with other files", "name another")
+        )
+
     with _whole_folder(folder) as scratch:
         hashes: dict[str, str] = {}
         for index, network in enumerate(networks):
-            halves = {
-                key: (value.half() if value.is_floating_point() else value).contiguous()
-                for key, value in network.state_dict().items()
-            }
-            save_file(halves, scratch / network_file(index))
+            stored = {key: _stored(value) for key, value in network.state_dict().items()}
+            save_file(stored, scratch / network_file(index))
             hashes[network_file(index)] = _sha256(scratch / network_file(index))
         if statistics is not None:
             save_arrays({k: np.asarray(v) for k, v in statistics.tensors().items()}, scratch / _GATE_FILE)
@@ -137,8 +154,14 @@ def load_card(folder: Path) -> ReaderCard:
     return parse_card(text, folder.name)
 
 
-def _verify(folder: Path, weights: Mapping[str, str]) -> None:
-    for name, wanted in weights.items():
+def _verify(folder: Path, card: ReaderCard) -> None:
+    """Check that every file of the bundle is listed in the card and has the hash that stands there."""
+    unlisted = [name for name in map(network_file, range(card.networks)) if name not in card.weights]
+    if unlisted:
+        raise BundleRefused(
+            expected(f"a sha256 for {unlisted[0]} in the card of {folder.name}", "none", "export the reader again")
+        )
+    for name, wanted in card.weights.items():
         file = folder / name
         if PurePosixPath(name).name != name or file.suffix != ".safetensors":
             raise BundleRefused(expected("plain .safetensors names in the card", repr(name), "export it again"))
@@ -167,7 +190,7 @@ def load_reader(name: str | Path, shelves: Sequence[Path] = ()) -> Reader:
 
     folder = find_reader(name, shelves)
     card = load_card(folder)
-    _verify(folder, card.weights)
+    _verify(folder, card)
     networks = []
     for index in range(card.networks):
         network = build_network(
@@ -191,7 +214,7 @@ def export_reader(name: str | Path, target: Path, shelves: Sequence[Path] = ()) 
     """Write the reader to ``target``: a ``.zip`` file, or a folder of that name."""
     folder = find_reader(name, shelves)
     card = load_card(folder)
-    _verify(folder, card.weights)
+    _verify(folder, card)
     if target.exists():
         raise BundleRefused(expected("a new path to export to", f"{target.name} exists", "choose another"))
     files = [folder / part for part in ("card.json", "README.md", *card.weights)]
@@ -227,7 +250,12 @@ def _unpack(archive_path: Path, scratch: Path) -> None:
         size = sum(item.file_size for item in archive.infolist())
         if size > _MAX_BUNDLE_BYTES:
             raise BundleRefused(expected("at most 8 GiB of weights", f"{size >> 30} GiB", "check the archive"))
-        archive.extractall(scratch)
+        try:
+            archive.extractall(scratch)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+            raise BundleRefused(
+                expected("a whole zip file", f"a damaged or locked {archive_path.name}", "export the reader again")
+            ) from error
 
 
 def _refuse_pickles(names: Sequence[str]) -> None:
@@ -260,7 +288,7 @@ def import_reader(source: Path, shelf: Path, name: str | None = None) -> Path:
         else:
             _unpack(source, scratch)
         card = load_card(scratch)
-        _verify(scratch, card.weights)
+        _verify(scratch, card)
         load_reader(scratch)  # the weights must fit the card's architecture
         renamed = parse_card(card.model_copy(update={"name": name or card.name}).model_dump_json(), source.name)
         target = shelf / renamed.name

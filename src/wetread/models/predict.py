@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wetread.errors import UsageError, expected
+from wetread.errors import UsageError, WetreadError, expected
 from wetread.models.card import InputSpec, ReaderCard
 from wetread.models.inputs import normalise, to_batch
 from wetread.models.networks import Network
@@ -112,7 +112,13 @@ class Reader:
         return Forward(torch.stack(logits).mean(0), tuple(features), embeddings)
 
     def probabilities(self, forward: Forward) -> NDArray[np.float64]:
-        """Return calibrated probabilities (N, outputs) in [0, 1]."""
+        """Return calibrated probabilities (N, outputs) in [0, 1].
+
+        Raises:
+            WetreadError: a score that is not finite, which weights or pixels out of range give.
+        """
+        if not bool(forward.logits.isfinite().all()):
+            raise WetreadError(expected("finite scores", "NaN or infinity", f"check the weights of {self.card.name}"))
         return probabilities_of(forward.logits.numpy(), self.card.temperature, softmax=self.softmax)
 
     def distances(self, forward: Forward) -> NDArray[np.float64] | None:
