@@ -16,6 +16,7 @@ from wetread.datasets.phantoms import (
     FindingKind,
     PhantomSpec,
     Pose,
+    Side,
     render,
     sample_finding,
     sample_spec,
@@ -188,7 +189,8 @@ class TestExtremes:
     @pytest.mark.parametrize("severity", [0.0, 1.0])
     @pytest.mark.parametrize("sign", [-1, 1])
     def test_every_corner_still_gives_a_film_and_a_mask(self, kind: FindingKind, severity: float, sign: int) -> None:
-        side = None if kind == "cardiomegaly" else "left" if sign > 0 else "right"
+        lung: Side = "left" if sign > 0 else "right"
+        side = None if kind == "cardiomegaly" else lung
         corner = (0.0, 1.0) if sign > 0 else (1.0, 0.0)
         spec = PhantomSpec(
             seed=30 + sign,

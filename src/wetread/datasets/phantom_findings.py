@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.datasets.phantom_anatomy import Body, Fields, Grid
-from wetread.datasets.phantom_sampling import resize
+from wetread.datasets.phantom_sampling import cloud
 from wetread.datasets.phantom_spec import Finding
 
 __all__ = ["Planted", "plant"]
@@ -62,14 +62,6 @@ def _place(finding: Finding, grid: Grid, field: Mask) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def _cloud(n: int, rng: np.random.Generator, octaves: tuple[tuple[int, float], ...]) -> Array:
-    """Smooth noise, zero mean: octaves of (cells across the film, standard deviation)."""
-    total = np.zeros((n, n), np.float32)
-    for cells, sd in octaves:
-        total += np.float32(1.4 * sd) * resize(rng.standard_normal((cells, cells), dtype=np.float32), n)
-    return total
-
-
 def _consolidation(
     finding: Finding, body: Body, grid: Grid, fields: Fields, field: Mask, rng: np.random.Generator
 ) -> Array:
@@ -81,10 +73,10 @@ def _consolidation(
     dx, dy = grid.x - np.float32(x0), grid.y - np.float32(y0)
     a, b = (dx * cos + dy * sin) / np.float32(size), (dy * cos - dx * sin) / np.float32(size * ratio)
     n = len(field)
-    reach = np.sqrt(a * a + b * b) - _cloud(n, rng, ((7, 0.10), (14, 0.11), (28, 0.10)))
+    reach = np.sqrt(a * a + b * b) - cloud(n, rng, ((7, 0.22), (14, 0.24), (28, 0.22)))
     fill = np.clip((np.float32(1.35) - reach) * np.float32(0.85), 0.0, 1.0)
     fill *= fill * (3 - 2 * fill)
-    patchy = np.clip(1.0 + _cloud(n, rng, ((24, 0.12), (48, 0.13))), 0.4, 1.4)
+    patchy = np.clip(1.0 + cloud(n, rng, ((24, 0.26), (48, 0.30))), 0.4, 1.4)
     share = np.float32(0.24 + 0.36 * finding.severity)
     filled: Array = fill * patchy * share * fields.lung * np.float32(fields.air_cm)
     return filled

@@ -28,7 +28,7 @@ class Source:
     """One hospital. All names are invented.
 
     ``noise``: sd of the quantum noise at unit exposure behind air; ``scatter``: share of the signal;
-    ``blur_px``: detector blur (sd) in pixels at 512; ``gamma``, ``contrast``, ``equalise``,
+    ``blur_px``: detector blur (sd) in pixels at 512; ``bend``, ``contrast``, ``equalise``,
     ``sharpen``: display; ``border``: what lies outside the collimated field; ``ages``: whom it sees;
     ``portable``: share of AP films.
     """
@@ -42,7 +42,7 @@ class Source:
     noise: float
     scatter: float
     blur_px: float
-    gamma: float
+    bend: float
     contrast: float
     equalise: float
     sharpen: float
@@ -56,18 +56,108 @@ class Source:
 SOURCES: dict[str, Source] = {
     s.name: s
     for s in (
-        Source("northgate", "Northgate General (synthetic)", "Phantom Imaging", "Flat One", "MONOCHROME2", 12,
-               0.0035, 0.22, 0.35, 1.0, 1.0, 0.35, 0.5, "none", "plain", "right", (18, 90), 0.1),
-        Source("riverside", "Riverside Clinic (synthetic)", "Umbra Radiography", "Plate 2", "MONOCHROME1", 10,
-               0.0065, 0.34, 0.75, 1.12, 0.92, 0.15, 0.25, "black", "large", "left", (18, 90), 0.25),
-        Source("oakchildren", "Oak Children's (synthetic)", "Phantom Imaging", "Flat Mini", "MONOCHROME2", 12,
-               0.0045, 0.16, 0.45, 0.95, 1.05, 0.25, 0.4, "black", "boxed", "right", (1, 12), 0.5),
-        Source("harbour", "Harbour Acute Care (synthetic)", "Penumbra Mobile", "Rover", "MONOCHROME1", 12,
-               0.0075, 0.46, 0.6, 0.9, 0.85, 0.3, 0.35, "white", "small", "left", (30, 95), 0.9),
-        Source("hillside", "Hillside Chest Centre (synthetic)", "Umbra Radiography", "Panel X", "MONOCHROME2", 14,
-               0.0030, 0.14, 0.3, 1.05, 1.15, 0.5, 1.1, "none", "small", "right", (16, 85), 0.0),
+        Source(
+            name="northgate",
+            institution="Northgate General (synthetic)",
+            manufacturer="Phantom Imaging",
+            model="Flat One",
+            photometric="MONOCHROME2",
+            bits=12,
+            noise=0.0035,
+            scatter=0.22,
+            blur_px=0.35,
+            bend=0.0,
+            contrast=1.0,
+            equalise=0.35,
+            sharpen=0.5,
+            border="none",
+            marker="plain",
+            marker_side="right",
+            ages=(18, 90),
+            portable=0.1,
+        ),
+        Source(
+            name="riverside",
+            institution="Riverside Clinic (synthetic)",
+            manufacturer="Umbra Radiography",
+            model="Plate 2",
+            photometric="MONOCHROME1",
+            bits=10,
+            noise=0.0065,
+            scatter=0.34,
+            blur_px=0.75,
+            bend=0.16,
+            contrast=0.92,
+            equalise=0.15,
+            sharpen=0.25,
+            border="black",
+            marker="large",
+            marker_side="left",
+            ages=(18, 90),
+            portable=0.25,
+        ),
+        Source(
+            name="oakchildren",
+            institution="Oak Children's (synthetic)",
+            manufacturer="Phantom Imaging",
+            model="Flat Mini",
+            photometric="MONOCHROME2",
+            bits=12,
+            noise=0.0045,
+            scatter=0.16,
+            blur_px=0.45,
+            bend=-0.07,
+            contrast=1.05,
+            equalise=0.25,
+            sharpen=0.4,
+            border="black",
+            marker="boxed",
+            marker_side="right",
+            ages=(1, 12),
+            portable=0.5,
+        ),
+        Source(
+            name="harbour",
+            institution="Harbour Acute Care (synthetic)",
+            manufacturer="Penumbra Mobile",
+            model="Rover",
+            photometric="MONOCHROME1",
+            bits=12,
+            noise=0.0075,
+            scatter=0.46,
+            blur_px=0.6,
+            bend=-0.14,
+            contrast=0.85,
+            equalise=0.3,
+            sharpen=0.35,
+            border="white",
+            marker="small",
+            marker_side="left",
+            ages=(30, 95),
+            portable=0.9,
+        ),
+        Source(
+            name="hillside",
+            institution="Hillside Chest Centre (synthetic)",
+            manufacturer="Umbra Radiography",
+            model="Panel X",
+            photometric="MONOCHROME2",
+            bits=14,
+            noise=0.003,
+            scatter=0.14,
+            blur_px=0.3,
+            bend=0.07,
+            contrast=1.15,
+            equalise=0.5,
+            sharpen=1.1,
+            border="none",
+            marker="small",
+            marker_side="right",
+            ages=(16, 85),
+            portable=0.0,
+        ),
     )
-}  # fmt: skip
+}
 """Five invented hospitals, by name."""
 
 
@@ -75,8 +165,8 @@ SOURCES: dict[str, Source] = {
 class Exposure:
     """What the anatomy alone fixes before a film is developed.
 
-    ``scatter`` and ``background``: float32 maps of the exposure and of the blurred logarithm at
-    1/8 size; ``low`` and ``high``: logarithms that become black and white.
+    ``scatter`` and ``background``: float32 maps of the exposure and of the blurred logarithm on
+    a coarse grid; ``low`` and ``high``: logarithms that become black and white.
     """
 
     scatter: Array
@@ -93,7 +183,7 @@ def source_of(name: str) -> Source:
 
 
 def expose(log_clean: Array, lung: NDArray[np.bool_], source: Source) -> Exposure:
-    """Fix scatter, background and window from the finding-free attenuation at 1/8 size.
+    """Fix scatter, background and window from the finding-free attenuation on a coarse grid.
 
     ``lung`` marks the pixels of both lung fields there.
     """
@@ -114,7 +204,7 @@ def develop(log_primary: Array, fixed: Exposure, source: Source, noise: float, r
     """Attenuation (natural logarithm, float32 (n, n)) to a film in [0, 1], bright is dense.
 
     Beer-Lambert primary signal, scatter, blur of the detector, quantum noise (variance in
-    proportion to the signal), logarithm, equalisation, unsharp mask, sigmoid curve, gamma.
+    proportion to the signal), logarithm, equalisation, unsharp mask, sigmoid curve.
     """
     n = len(log_primary)
     signal = np.exp(-log_primary)
@@ -164,7 +254,8 @@ def _curve(film: Array, scale: np.float32, source: Source) -> Array:
     film -= np.float32(low)
     film *= np.float32(1 / (high - low))
     np.clip(film, 0.0, 1.0, out=film)
-    return film if source.gamma == 1.0 else film ** np.float32(source.gamma)
+    film += np.float32(source.bend) * film * (film - 1)  # as a gamma does, without its power
+    return film
 
 
 def finish(film: Array, source: Source, view: str, rng: np.random.Generator) -> Array:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wetread.datasets.phantom_anatomy import Body, Fields, draw_body, make_grid, soft_fields
 from wetread.datasets.phantom_findings import Planted, plant
 from wetread.datasets.phantom_look import SOURCES, develop, expose, finish, source_of
-from wetread.datasets.phantom_sampling import enlarge, resize, smooth
+from wetread.datasets.phantom_sampling import cloud, doubled, resize, smooth
 from wetread.datasets.phantom_spec import Finding, PhantomSpec, Pose, generator
 from wetread.datasets.phantom_tubes import bone_cm, vessel_cm
 from wetread.types import Box
@@ -21,6 +21,8 @@ __all__ = ["FindingTruth", "Phantom", "render", "sample_pose", "sample_spec"]
 Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 
+COARSE_PX = 32
+"""Side of the grid for scatter and background, which are wide blurs anyway."""
 MU_SOFT_PER_CM = 0.19
 """Water at the effective energy of a 110 kVp beam, near 60 keV (NIST: 0.206 /cm), hardened a little."""
 MU_BONE_PER_CM = 0.40
@@ -114,12 +116,9 @@ def render(spec: PhantomSpec) -> Phantom:
     film = develop(log_primary, fixed, source, float(noise), generator(spec, "noise", exposure=True))
     film = finish(film, source, spec.view, generator(spec, "marker", exposure=True))
     truths = tuple(_truth(f, p) for f, p in zip(spec.findings, planted, strict=True))
-    lungs, heart = enlarge(fields.left | fields.right), enlarge(fields.heart)
-    on_left = (grid.x >= 0).repeat(2, axis=0).repeat(2, axis=1)  # the mediastinum lies between
+    left, right, heart = (doubled(mask) for mask in (fields.left, fields.right, fields.heart))
     pixel_mm = 10.0 * 2 * body.field * body.unit_cm / n
-    return Phantom(
-        spec, film.astype(np.float32, copy=False), lungs & on_left, lungs & ~on_left, heart, truths, round(pixel_mm, 4)
-    )
+    return Phantom(spec, film.astype(np.float32, copy=False), left, right, heart, truths, round(pixel_mm, 4))
 
 
 def _mu(spec: PhantomSpec) -> tuple[float, float]:
@@ -150,18 +149,17 @@ def _attenuation(spec: PhantomSpec, body: Body, fields: Fields, planted: list[Pl
 
 def tissue_cm(fields: Fields, n: int, rng: np.random.Generator) -> Array:
     """Fine unevenness of lung (small vessels) and of muscle and fat, in cm, zero mean."""
-    grain = np.zeros((n, n), np.float32)
-    for cells, weight in ((20, 0.22), (56, 0.17)):
-        grain += np.float32(weight) * resize(rng.standard_normal((cells, cells), dtype=np.float32), n)
+    grain = cloud(n, rng, ((20, 0.45), (56, 0.36)))
     return grain * (fields.soft_cm > 0.5)
 
 
 def _clean(spec: PhantomSpec, fields: Fields) -> tuple[Array, Mask]:
-    """Attenuation by soft tissue and lung fields of the same patient without findings, at 1/8 size."""
+    """Attenuation by soft tissue and lung fields of the same patient without findings, on a coarse grid."""
     if spec.has("cardiomegaly"):
         body = draw_body(replace(spec, findings=()))
         fields = soft_fields(body, make_grid(body, len(fields.lung)))
-    coarse = (slice(2, None, 4), slice(2, None, 4))
+    step = max(1, len(fields.lung) // COARSE_PX)
+    coarse = (slice(step // 2, None, step), slice(step // 2, None, step))
     return fields.soft_cm[coarse] * np.float32(_mu(spec)[0]), (fields.left | fields.right)[coarse]
 
 
@@ -186,7 +184,7 @@ def spine_cm(body: Body, n: int) -> Array:
 
 
 def _truth(finding: Finding, planted: Planted) -> FindingTruth:
-    mask = enlarge(planted.mask)
+    mask = doubled(planted.mask)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = Box(
         x=float(columns[0]),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PilImage
 
-__all__ = ["enlarge", "haze", "resize", "smooth", "spread"]
+__all__ = ["cloud", "doubled", "haze", "resize", "smooth", "spread"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -34,22 +34,37 @@ def _double(field: Array, axis: int) -> Array:
     return out if axis == 0 else out.T
 
 
+def doubled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask at twice its size: each pixel becomes four."""
+    return mask.repeat(2, axis=0).repeat(2, axis=1)
+
+
 def spread(field: Array, n: int) -> Array:
-    """A small smooth map enlarged to (n, n) by two matrix products; linear between its points."""
+    """A small smooth map enlarged to (n, n) by cubic B-splines, as two matrix products."""
     rows = _stretch(len(field), n)
     enlarged: Array = rows @ field @ rows.T
     return enlarged
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def _stretch(few: int, n: int) -> Array:
-    """(n, few): each of n points as a mean of the two nearest of ``few``, edges repeated."""
-    at = np.clip((np.arange(n) + 0.5) * few / n - 0.5, 0, few - 1)
-    low = np.minimum(at.astype(int), few - 2)
-    matrix = np.zeros((n, few), np.float32)
-    matrix[np.arange(n), low] = 1 - (at - low)
-    matrix[np.arange(n), low + 1] = at - low
-    return matrix
+    """(n, few): weights of ``few`` points at n places, uniform cubic B-spline, edges repeated."""
+    at = (np.arange(n) + 0.5) * few / n - 0.5
+    low = np.floor(at).astype(int)
+    t = at - low
+    weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
+    matrix = np.zeros((n, few))
+    for shift, weight in zip((-1, 0, 1, 2), weights, strict=True):
+        np.add.at(matrix, (np.arange(n), np.clip(low + shift, 0, few - 1)), weight / 6)
+    return matrix.astype(np.float32)
+
+
+def cloud(n: int, rng: np.random.Generator, octaves: tuple[tuple[int, float], ...]) -> Array:
+    """Smooth noise (n, n), zero mean: octaves of (cells across, weight)."""
+    total = np.zeros((n, n), np.float32)
+    for cells, weight in octaves:
+        total += spread(np.float32(weight) * rng.standard_normal((cells, cells), dtype=np.float32), n)
+    return total
 
 
 def haze(field: Array, share: float) -> Array:
@@ -91,16 +106,3 @@ def _three(field: Array, weight: np.float32, axis: int) -> Array:
     a[0] += b[0]
     a[-1] += b[-1]
     return out
-
-
-def enlarge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask at twice its size, with smoothed corners."""
-    small = mask.view(np.uint8)
-    for _ in range(2):  # rows, then (transposed) columns
-        near = small * np.uint8(3)
-        tall = np.empty((2 * small.shape[0], small.shape[1]), np.uint8)
-        np.add(near[1:], small[:-1], out=tall[2::2])
-        np.add(near[:-1], small[1:], out=tall[1:-1:2])
-        tall[0], tall[-1] = small[0] * np.uint8(4), small[-1] * np.uint8(4)
-        small = np.ascontiguousarray(tall.T)
-    return small > 8

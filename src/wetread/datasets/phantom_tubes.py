@@ -48,14 +48,12 @@ def splat(body: Body, n: int, clouds: list[Cloud]) -> Array:
     at = i.astype(np.intp)
     at *= n + 2
     at += j.astype(np.intp)
-    size = (n + 2) ** 2 + n + 3
     right = u * weight
     left = weight - right
     low_left, low_right = left * v, right * v
-    film = np.bincount(at, left - low_left, minlength=size)
-    film[1:] += np.bincount(at, right - low_right, minlength=size)[:-1]
-    film[n + 2 :] += np.bincount(at, low_left, minlength=size)[: -n - 2]
-    film[n + 3 :] += np.bincount(at, low_right, minlength=size)[: -n - 3]
+    share = np.concatenate([left - low_left, right - low_right, low_left, low_right])
+    index = np.concatenate([at, at + 1, at + (n + 2), at + (n + 3)])
+    film = np.bincount(index, share, minlength=(n + 3) * (n + 2))
     framed = film[: (n + 2) ** 2].reshape(n + 2, n + 2)
     area = (2.0 * body.field / n) ** 2
     return (framed[1 : n + 1, 1 : n + 1] * (1.0 / area)).astype(np.float32)
@@ -208,28 +206,40 @@ def _bend(corners: Array, steps: int) -> Array:
 
 def _plate(corners: Array, side: float, n: int) -> Cloud:
     """The blade of the scapula: a thin triangle of bone."""
-    count = max(600, 5 * n)
-    k = np.arange(count) + 0.5
-    u, v = (k * 0.7548776662) % 1.0, (k * 0.5698402909) % 1.0  # evenly spread without a visible lattice
-    fold = u + v > 1
-    u, v = np.where(fold, 1 - u, u), np.where(fold, 1 - v, v)
+    u, v = _triangle(max(600, 5 * n))
     a, b = corners[1] - corners[0], corners[2] - corners[0]
     flat = corners[0] + u[:, None] * a + v[:, None] * b
     volume = 0.020 * abs(a[0] * b[1] - a[1] * b[0]) / 2
-    points = np.stack([side * flat[:, 0], flat[:, 1], np.full(count, -0.5)])
-    return points.astype(np.float32), np.full(count, volume / count, np.float32)
+    points = np.stack([side * flat[:, 0], flat[:, 1], np.full(len(u), -0.5)])
+    return points.astype(np.float32), np.full(len(u), volume / len(u), np.float32)
+
+
+@lru_cache(maxsize=8)
+def _triangle(count: int) -> tuple[Array, Array]:
+    """Points (u, v) with u + v <= 1, evenly spread without a visible lattice."""
+    k = np.arange(count) + 0.5
+    u, v = (k * 0.7548776662) % 1.0, (k * 0.5698402909) % 1.0
+    fold = u + v > 1
+    return np.where(fold, 1 - u, u), np.where(fold, 1 - v, v)
 
 
 def _ball(centre: Array, radius: float, n: int) -> Cloud:
     """The head of the upper arm: a ball of spongy bone with a harder shell."""
-    count = max(1200, 5 * n)
+    unit = _unit_ball(max(1200, 5 * n))
+    points = unit * np.float32(radius)
+    points[:2] += centre.astype(np.float32)[:, None]
+    volume = 0.26 * 4 / 3 * np.pi * radius**3
+    return points, np.full(unit.shape[1], volume / unit.shape[1], np.float32)
+
+
+@lru_cache(maxsize=8)
+def _unit_ball(count: int) -> Array:
+    """Points (3, count) of a ball, evenly spread; one in four on its surface."""
     k = np.arange(count) + 0.5
     polar, turn = np.arccos(1 - 2 * ((k * 0.6180339887) % 1.0)), 2 * np.pi * ((k * 0.7548776662) % 1.0)
-    far = radius * np.where(np.arange(count) % 4 == 0, 1.0, ((k * 0.5698402909) % 1.0) ** (1 / 3))
+    far = np.where(np.arange(count) % 4 == 0, 1.0, ((k * 0.5698402909) % 1.0) ** (1 / 3))
     ring = np.sin(polar) * far
-    points = np.stack([centre[0] + ring * np.cos(turn), centre[1] + ring * np.sin(turn), np.cos(polar) * far])
-    volume = 4 / 3 * np.pi * radius**3
-    return points.astype(np.float32), np.full(count, 0.26 * volume / count, np.float32)
+    return np.stack([ring * np.cos(turn), ring * np.sin(turn), np.cos(polar) * far]).astype(np.float32)
 
 
 def vessel_cm(body: Body, n: int, rng: np.random.Generator) -> Array:
