@@ -11,8 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tests.evaluation.tables import binary_table, multilabel_table
 from wetread.cli import evaluate as verb
@@ -92,7 +91,7 @@ def test_out_writes_a_report_that_stands_alone(invoke: Invoke, table: Path, tmp_
     names = sorted(path.name for path in out.iterdir())
     assert names == ["comparison.json", "predictions.parquet", "report.html", "results.json"]
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert page.count("data:image/svg+xml;base64,") == 4
+    assert page.count("data:image/svg+xml;base64,") >= 4
     assert json.loads((out / "results.json").read_text(encoding="utf-8"))["facts"]["n"] == 300
     pd.testing.assert_frame_equal(pd.read_parquet(out / "predictions.parquet"), binary_table())
     assert "which exists" in refused(invoke(table, "--out", out), UsageError)
