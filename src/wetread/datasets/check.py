@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import wetread
+from wetread import __version__
 from wetread.datasets.check_result import SEVERITIES, CheckResult, Example, Finding
 from wetread.datasets.conflicts import FEW_PATIENTS, label_findings
 from wetread.datasets.conformance_rows import conformance_findings, conformance_rows
@@ -76,7 +76,7 @@ def check_scanned(manifest: Manifest, scanned: pd.DataFrame) -> CheckResult:
         conformance=conformance_rows(scanned),
         thresholds=_thresholds(),
         seconds=seconds,
-        wetread_version=wetread.__version__,
+        wetread_version=__version__,
     )
 
 

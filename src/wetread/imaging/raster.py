@@ -9,7 +9,6 @@ are called directly: its own limit on pixels is global, ours is the budget of th
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -22,27 +21,13 @@ from wetread.imaging.budget import require_budget, require_readable_size
 from wetread.imaging.codestream import jpeg_header
 from wetread.imaging.colour import composite_over_black, luminance
 from wetread.imaging.history import History
+from wetread.imaging.samples import Raster
 from wetread.types import Image, ImageFacts
 
-__all__ = ["Raster", "load_raster", "stored_raster"]
+__all__ = ["load_raster", "stored_raster"]
 
 _NARROW_SHARE = 0.25
 """14 of 16 bits: below it the range of the type says nothing about the range of the detector."""
-
-
-@dataclass(frozen=True, slots=True)
-class Raster:
-    """A decoded picture.
-
-    ``samples``: uint8, uint16, uint32, int or float, shape (rows, columns, channels); channels are
-    gray (1), gray and alpha (2), RGB (3) or RGBA (4). ``orientation``: EXIF 1-8, not yet applied.
-    """
-
-    samples: NDArray[Any]
-    bits: int
-    mode: str
-    orientation: int = 1
-    white_is_zero: bool = False
 
 
 def load_raster(data: bytes, kind: str, name: str, budget_bytes: int) -> Image:

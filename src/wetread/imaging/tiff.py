@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import UnsupportedImage, expected
 from wetread.imaging.budget import require_budget, require_readable_size
-from wetread.imaging.raster import Raster
+from wetread.imaging.samples import Raster
 
 __all__ = ["decode_tiff"]
 
