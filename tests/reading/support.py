@@ -6,6 +6,7 @@ import functools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -26,12 +27,12 @@ from wetread.types import Estimate, Image, ImageFacts, OperatingPoint
 SPEC = InputSpec(height=64, width=64)
 
 
-def facts_of(name: str = "film.png", rows: int = 256, columns: int = 256, **changes: object) -> ImageFacts:
+def facts_of(name: str = "film.png", rows: int = 256, columns: int = 256, **changes: Any) -> ImageFacts:
     base = ImageFacts(name=name, format="PNG", sha256="0" * 64, rows=rows, columns=columns, bits=8)
     return base.model_copy(update=changes)
 
 
-def image_from(pixels: NDArray[np.floating], **changes: object) -> Image:
+def image_from(pixels: NDArray[Any], **changes: Any) -> Image:
     rows, columns = pixels.shape
     return Image(pixels.astype(np.float32), facts_of(rows=rows, columns=columns, **changes))
 
@@ -44,9 +45,7 @@ def phantom(seed: int) -> Phantom:
 def point(name: str, label: str, threshold: float) -> OperatingPoint:
     rate = Estimate(value=0.9, low=0.8, high=0.95, n=50, method="Wilson")
     rule = f"{name} on validation"
-    return OperatingPoint(
-        name=name, label=label, threshold=threshold, rule=rule, sensitivity=rate, specificity=rate
-    )
+    return OperatingPoint(name=name, label=label, threshold=threshold, rule=rule, sensitivity=rate, specificity=rate)
 
 
 def make_bundle(
@@ -55,7 +54,7 @@ def make_bundle(
     points: Sequence[OperatingPoint] | None = None,
     limit: float = 10.0,
     architecture: str = "cnn",
-    **changes: object,
+    **changes: Any,
 ) -> ReaderCard:
     """Write a reader with random weights whose gate was fitted to phantoms."""
     torch.manual_seed(1)
@@ -121,7 +120,7 @@ def text_page(
         while draw.textlength(words, font=font) > width * 0.84:
             words = words[:-2]
         draw.text((width * 0.08, top), words, font=font, fill=ink)
-    return np.asarray(page, dtype=np.float32) / 255
+    return np.asarray(page, dtype=np.float32) / np.float32(255)
 
 
 def colour_photograph(path: Path) -> Path:

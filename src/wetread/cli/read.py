@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["command", "print_reads", "read_into"]
 
 DEFAULT_READER = "chest-pneumonia"
+_WORTH_A_BAR = 5
+"""Fewer images are read before a bar could say anything."""
 
 
 def command(
@@ -49,9 +51,13 @@ def command(
 
     Example: wetread read films/ --out reads
     """
+    from wetread.models.bundle import find_reader, load_card
+    from wetread.reading.decide import Decider
     from wetread.reading.feed import find_sources
     from wetread.reading.read import ReadOptions
+    from wetread.settings import load_settings
 
+    settings = load_settings()
     options = ReadOptions(
         operating_point=operating_point,
         views=views,
@@ -59,19 +65,22 @@ def command(
         heatmaps=heatmaps,
         pictures=out is not None,
         method=method,
+        budget_bytes=settings.imaging.budget_bytes,
     )
     _refuse_existing(out, overwrite)
-    card = _card(reader, options)
+    bundle = find_reader(reader, [settings.paths.readers])
+    card = load_card(bundle)
+    Decider(card, operating_point)  # refuses a wrong name before torch is imported
     sources = find_sources(paths)
     show = _print_line if as_json else None
-    reads, failures = read_into(reader, card, sources, options, out, show)
+    reads, failures = read_into(bundle, card, sources, options, out, show)
     if not as_json:
         print_reads(reads, failures, card, out)
     _exit(reads, failures)
 
 
 def read_into(
-    reader: str | Path,
+    bundle: Path,
     card: ReaderCard,
     sources: Sequence[Source],
     options: ReadOptions,
@@ -84,12 +93,11 @@ def read_into(
         ImageRefused: the only source cannot be read; nothing is written.
         WetreadError: the disk is full.
     """
-    from wetread.provenance import atomic_folder
     from wetread.reading.feed import ReadFailure
 
     reads: list[Read] = []
     failures: list[ReadFailure] = []
-    with _results(reader, sources, options) as results, _folder(out, card, atomic_folder) as folder:
+    with _results(bundle, sources, options) as results, _folder(out, card) as folder:
         for result in results:
             if isinstance(result, ReadFailure):
                 if len(sources) == 1:
@@ -106,7 +114,7 @@ def read_into(
 
 @contextmanager
 def _results(
-    reader: str | Path, sources: Sequence[Source], options: ReadOptions
+    bundle: Path, sources: Sequence[Source], options: ReadOptions
 ) -> Iterator[Iterator[ReadResult | ReadFailure]]:
     """Start decoding, then import torch and load the reader, then read: the first two overlap."""
     from wetread.reading.feed import Feed
@@ -116,33 +124,27 @@ def _results(
         from wetread.models.bundle import load_reader
         from wetread.reading.read import read_feed
         from wetread.runtime import prepare_torch
+        from wetread.settings import load_settings
 
-        prepare_torch()
-        with _progress(len(sources)) as follow:
-            yield follow(read_feed(load_reader(reader), feed, options))
+        prepare_torch(load_settings().runtime.threads)
+        yield _following(read_feed(load_reader(bundle), feed, options), len(sources))
     finally:
         feed.close()
 
 
 @contextmanager
-def _folder(out: Path | None, card: ReaderCard, atomic_folder: Any) -> Iterator[ReadFolder | None]:
+def _folder(out: Path | None, card: ReaderCard) -> Iterator[ReadFolder | None]:
+    """Yield a folder that takes the place of ``out`` when all went well; None without ``out``."""
     from wetread.cli.read_folder import ReadFolder
+    from wetread.provenance import atomic_folder
 
-    with nullcontext() if out is None else atomic_folder(out, replace=True) as scratch:
-        folder = None if out is None else ReadFolder(scratch, card)
+    if out is None:
+        yield None
+        return
+    with atomic_folder(out, replace=True) as scratch:
+        folder = ReadFolder(scratch, card)
         yield folder
-        if folder is not None:
-            folder.finish()
-
-
-def _card(reader: str, options: ReadOptions) -> ReaderCard:
-    """Return the reader's card after checking the options against it: torch is not needed for that."""
-    from wetread.models.bundle import find_reader, load_card
-    from wetread.reading.decide import Decider
-
-    card = load_card(find_reader(reader))
-    Decider(card, options.operating_point)
-    return card
+        folder.finish()
 
 
 def _refuse_existing(out: Path | None, overwrite: bool) -> None:
@@ -179,9 +181,9 @@ def _print_line(result: Read | ReadFailure) -> None:
 
 def print_reads(reads: Sequence[Read], failures: Sequence[ReadFailure], card: ReaderCard, out: Path | None) -> None:
     """Print the table of a batch, what the decisions mean, and where the pages are."""
-    from rich.console import Console
+    from wetread.cli.console import stdout
 
-    console = Console(highlight=False)
+    console = stdout()
     if reads:
         console.print(_table(reads))
     for failure in failures:
@@ -239,29 +241,14 @@ def _print_meaning(console: Console, reads: Sequence[Read], card: ReaderCard) ->
     console.print(f"Reader {about} Research use only. Not a diagnosis.", style="dim", markup=False, soft_wrap=True)
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[Iterator[Any]], Iterator[Any]]]:
-    """Give a function that shows a bar with images/s for what it passes on: on a terminal, for many."""
-    if total < 3 or not sys.stderr.isatty():
-        yield lambda items: items
+def _following(results: Iterator[ReadResult | ReadFailure], total: int) -> Iterator[ReadResult | ReadFailure]:
+    """Pass on ``results`` and show how far it is, where there is something to wait for."""
+    from wetread.cli.console import progress
+
+    if total < _WORTH_A_BAR:
+        yield from results
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("Reading"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total, rate="")
-
-        def follow(items: Iterator[Any]) -> Iterator[Any]:
-            for item in items:
-                speed = bar.tasks[0].speed
-                bar.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
-                yield item
-
-        yield follow
+    with progress("Reading") as advance:
+        for done, result in enumerate(results, start=1):
+            advance(done, total)
+            yield result

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import wetread
-from wetread.types import LabelReading, Read
+from wetread.types import Read
 
 if TYPE_CHECKING:
+    from PIL.Image import Image as PilImage
+
     from wetread.models.card import ReaderCard
     from wetread.reading.feed import ReadFailure
     from wetread.reading.read import ReadResult
@@ -159,33 +161,29 @@ def reader_summary(card: ReaderCard) -> ReaderSummary:
     )
 
 
-
 def _safe(name: str) -> str:
     """Letters, digits, dot, dash and underscore; a path becomes one name without a leading dot."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")
 
 
 def _over(film: bytes, heat: bytes) -> bytes:
-    from PIL import Image as PilImage
+    from PIL import Image
 
-    with PilImage.open(io.BytesIO(film)) as under, PilImage.open(io.BytesIO(heat)) as colours:
+    with Image.open(io.BytesIO(film)) as under, Image.open(io.BytesIO(heat)) as colours:
         base = under.convert("RGBA")
-        base.alpha_composite(colours.resize(base.size, PilImage.Resampling.BILINEAR))
+        base.alpha_composite(colours.resize(base.size, Image.Resampling.BILINEAR))
     return _png(base.convert("RGB"))
 
 
 def _thumbnail(film: bytes) -> bytes:
-    from PIL import Image as PilImage
+    from PIL import Image
 
-    with PilImage.open(io.BytesIO(film)) as picture:
+    with Image.open(io.BytesIO(film)) as picture:
         picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
         return _png(picture)
 
 
-def _png(picture: object) -> bytes:
-    from PIL.Image import Image as Picture
-
-    assert isinstance(picture, Picture)
+def _png(picture: PilImage) -> bytes:
     target = io.BytesIO()
     picture.save(target, "PNG", compress_level=3)
     return target.getvalue()

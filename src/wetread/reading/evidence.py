@@ -92,9 +92,7 @@ def _maps(
 
     batch, forward = computed
     chosen = list(indices)
-    part = Forward(
-        forward.logits[chosen], tuple(maps[chosen] for maps in forward.features), forward.embeddings[chosen]
-    )
+    part = Forward(forward.logits[chosen], tuple(maps[chosen] for maps in forward.features), forward.embeddings[chosen])
     try:
         return explain_batch(reader, part, target, sizes, batch[chosen])
     except ExplanationFailed as failure:

@@ -137,9 +137,7 @@ def _read_group(reader: Reader, group: Sequence[Loaded], decider: Decider, optio
     return [done[i] for i in range(len(group))]
 
 
-def _predict_group(
-    reader: Reader, group: Sequence[Loaded], decider: Decider, options: ReadOptions
-) -> list[ReadResult]:
+def _predict_group(reader: Reader, group: Sequence[Loaded], decider: Decider, options: ReadOptions) -> list[ReadResult]:
     begin = time.perf_counter()
     batch = reader.prepare([item.image for item in group])
     forward = _forward_each(reader, batch, options.views)
