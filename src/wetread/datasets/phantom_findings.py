@@ -73,10 +73,10 @@ def _consolidation(
     dx, dy = grid.x - np.float32(x0), grid.y - np.float32(y0)
     a, b = (dx * cos + dy * sin) / np.float32(size), (dy * cos - dx * sin) / np.float32(size * ratio)
     n = len(field)
-    reach = np.sqrt(a * a + b * b) - cloud(n, rng, ((7, 0.22), (14, 0.24), (28, 0.22)))
+    reach = np.sqrt(a * a + b * b) - cloud(n, rng, ((7, 0.28), (14, 0.32), (28, 0.34)))
     fill = np.clip((np.float32(1.35) - reach) * np.float32(0.85), 0.0, 1.0)
     fill *= fill * (3 - 2 * fill)
-    patchy = np.clip(1.0 + cloud(n, rng, ((24, 0.26), (48, 0.30))), 0.4, 1.4)
+    patchy = np.clip(1.0 + cloud(n, rng, ((24, 0.40), (48, 0.50))), 0.4, 1.4)
     share = np.float32(0.24 + 0.36 * finding.severity)
     filled: Array = fill * patchy * share * fields.lung * np.float32(fields.air_cm)
     return filled

@@ -141,7 +141,7 @@ def _attenuation(spec: PhantomSpec, body: Body, fields: Fields, planted: list[Pl
     soft *= np.float32(mu_soft)
     soft += bones * np.float32(mu_bone)
     total = resize(smooth(soft, 0.42), n)
-    vessels = smooth(vessel_cm(body, n, generator(spec, "vessels")), 0.3)
+    vessels = smooth(vessel_cm(body, n, generator(spec, "vessels")), 0.5)
     vessels *= resize(shown * np.float32(mu_soft), n)
     total += vessels
     return total

@@ -286,7 +286,7 @@ def _strands(line: Array, hop: Array, step: Array, radius: Array, px: float) -> 
 
     ``hop`` are the steps along them, all ``step`` (k,) long; ``px`` is pixels in a unit.
     """
-    count = int(np.clip(round(2.2 * float(radius.mean()) * px), 1, 9))
+    count = int(np.clip(round(1.7 * float(radius.mean()) * px), 1, 9))
     across = (np.arange(count) + 0.5) * (2 / count) - 1
     share = np.sqrt(1 - across**2)
     normal = (hop[::-1] * (radius / step)[:, None]).astype(np.float32)
