@@ -19,7 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 _SHARED_DATA = Path(os.environ.get("WETREAD_SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
-for _name in [name for name in os.environ if name.startswith("WETREAD_")]:
+_ASKED = {"WETREAD_UPDATE_SCREENSHOTS"}  # asks a test to write docs/images; the product reads no such setting
+for _name in [name for name in os.environ if name.startswith("WETREAD_") and name not in _ASKED]:
     del os.environ[_name]  # a developer's own settings must not decide a test
 for _name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
     os.environ[_name] = "1"
