@@ -35,7 +35,7 @@ def resolve_architecture(name: str) -> str:
     if wanted in OWN or timm.is_model(wanted):
         return wanted
     known = [*OWN, *ALIASES, *timm.list_models()]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     raise UsageError(
         expected("the name of a timm network, cnn or pixels", repr(name), f"try {', '.join(near) or EMBEDDED}")
     )
