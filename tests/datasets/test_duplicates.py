@@ -62,7 +62,7 @@ def test_pairs_within_reach_agree_with_an_independent_search(tmp_path: Path) -> 
     found = scanned(tmp_path)
     images = [Image.open(tmp_path / p) for p in found["path"]]
     hashes = [imagehash.phash(i) for i in images]
-    thumbs = [np.asarray(i.resize((32, 32), Image.Resampling.BOX), float).ravel() for i in images]
+    thumbs = [np.asarray(i.resize((32, 32), Image.Resampling.LANCZOS), float).ravel() for i in images]
     by_hand = set()
     for a, b in combinations(range(12), 2):
         close = hashes[a] - hashes[b] <= MAX_HAMMING

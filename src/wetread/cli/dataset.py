@@ -245,14 +245,12 @@ def _writable(dataset: Path) -> Path:
 
 
 def _write_check(result: CheckResult, folder: Path) -> None:
-    import os
-
+    from wetread.provenance import atomic_file
     from wetread.reporting.html import render_check
 
     for name, text in ((CHECK_JSON, result.model_dump_json(indent=2)), (CHECK_HTML, render_check(result))):
-        part = folder / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, folder / name)
+        with atomic_file(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def _last_check(folder: Path) -> dict[str, Any] | None:

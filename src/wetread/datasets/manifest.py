@@ -7,7 +7,6 @@ among train, val and test. Whether it is *good* is for :mod:`wetread.datasets.ch
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from wetread.datasets.columns import (
     read_table,
 )
 from wetread.errors import DatasetRefused, expected
+from wetread.provenance import atomic_file
 from wetread.types import Task
 
 if TYPE_CHECKING:
@@ -142,14 +142,11 @@ class Manifest:
 
     def save(self, folder: Path) -> Path:
         """Write ``manifest.parquet`` and ``dataset.toml``, each complete or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
         meta = self.meta.model_copy(update={"root": _root_seen_from(self.root, folder)})
-        part = folder / f"{MANIFEST_FILE}.part"
-        self.table.to_parquet(part, index=False)
-        os.replace(part, folder / MANIFEST_FILE)
-        part = folder / f"{META_FILE}.part"
-        part.write_text(_to_toml(meta), encoding="utf-8")
-        os.replace(part, folder / META_FILE)
+        with atomic_file(folder / MANIFEST_FILE) as part:
+            self.table.to_parquet(part, index=False)
+        with atomic_file(folder / META_FILE) as part:
+            part.write_text(_to_toml(meta), encoding="utf-8")
         return folder / MANIFEST_FILE
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from wetread.datasets.manifest import Manifest
 from wetread.errors import ImageRefused
+from wetread.provenance import atomic_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,9 +83,8 @@ def with_facts(manifest: Manifest, scanned: pd.DataFrame) -> Manifest:
 
 def save_scan(scanned: pd.DataFrame, folder: Path) -> None:
     """Write the scan beside the manifest, whole or not at all."""
-    part = folder / f"{SCAN_FILE}.part"
-    scanned.to_parquet(part, index=False)
-    os.replace(part, folder / SCAN_FILE)
+    with atomic_file(folder / SCAN_FILE) as part:
+        scanned.to_parquet(part, index=False)
 
 
 def load_scan(folder: Path) -> pd.DataFrame | None:
@@ -194,11 +194,12 @@ def _measures(image: Image) -> dict[str, Any]:
     factor = max(preview.size) // _PREVIEW
     if factor > 1:
         preview = preview.reduce(factor)
-    thumb = preview.resize((THUMB, THUMB), Pillow.Resampling.BOX)
+    # the size and filter that imagehash's pHash starts with: it is resized once for all three
+    thumb = preview.resize((THUMB, THUMB), Pillow.Resampling.LANCZOS)
     return {
         "pixels_sha256": digest.hexdigest(),
-        "phash": str(imagehash.phash(preview)),
-        "phash_mirrored": str(imagehash.phash(ImageOps.mirror(preview))),
+        "phash": str(imagehash.phash(thumb)),
+        "phash_mirrored": str(imagehash.phash(ImageOps.mirror(thumb))),
         "thumb": thumb.tobytes(),
         **_quality(preview, pixels.shape[1], pixels.shape[0]),
     }
