@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,13 +15,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from wetread.datasets.manifest import Manifest
-    from wetread.evaluation.result import ComparisonResult, EvaluationResult, EvaluationSpec
+    from wetread.evaluation.result import ComparisonResult, EvaluationResult, EvaluationSpec, LabelResult
     from wetread.models.card import ReaderCard
     from wetread.types import Task
 
 __all__ = ["command"]
 
-_COLUMNS = ("auroc", "auprc", "brier", "ece")
+_SCORES = ("auroc", "auprc", "brier", "ece")
 _RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1", "kappa")
 _AT_PREVALENCE = ("ppv_at_prevalence", "npv_at_prevalence")
 
@@ -81,11 +80,14 @@ def command(
 
 def predict(reader: str, manifest: Manifest, split: str) -> pd.DataFrame:
     """Return the predictions of a reader on one split of a manifest."""
+    from wetread.cli.console import progress
     from wetread.models.bundle import load_reader
     from wetread.training.predictions import predict_manifest
 
-    found: pd.DataFrame = predict_manifest(load_reader(reader), manifest, split=split, progress=sys.stderr.isatty())
-    return found
+    with progress(f"Reading {manifest.meta.name}, {split}") as advance:
+        return predict_manifest(
+            load_reader(reader), manifest, split=split, progress=lambda _, done, total: advance(done, total)
+        )
 
 
 def _resolve(target: str, data: Path | None, split: str | None, reader: str | None) -> _Target:
@@ -241,16 +243,18 @@ def _write(out: Path, found: _Target, result: EvaluationResult, comparison: Comp
 
 
 def _print_json(result: EvaluationResult, comparison: ComparisonResult | None) -> None:
+    from wetread.cli.console import print_json
+
     found = result.model_dump(mode="json")
     if comparison is not None:
         found["comparison"] = comparison.model_dump(mode="json")
-    typer.echo(json.dumps(found, ensure_ascii=False, allow_nan=False))
+    print_json(found)
 
 
 def _print_result(result: EvaluationResult) -> None:
-    from rich.console import Console
+    from wetread.cli.console import stdout, warn
 
-    console = Console(highlight=False)
+    console = stdout()
     facts = result.facts
     patients = "" if facts.patients is None else f" of {facts.patients} patients"
     units = "studies" if facts.level == "study" else f"{facts.level}s"
@@ -260,23 +264,13 @@ def _print_result(result: EvaluationResult) -> None:
     for table in _tables(result):
         console.print(table)
     for warning in result.warnings:
-        Console(stderr=True, highlight=False).print(f"! {warning}", style="yellow", markup=False)
+        warn(warning)
 
 
 def _tables(result: EvaluationResult) -> list[Any]:
     from wetread.reporting.numbers import estimate
 
-    probabilities = _table("Probabilities", ["label", "n +/-", *_COLUMNS])
-    stated = any(point.prevalence for label in result.labels for point in label.operating_points)
-    rates = (*_RATES, *_AT_PREVALENCE) if stated else _RATES
-    decisions = _table("Decisions", ["label", "operating point", *rates])
-    for label in result.labels:
-        counts = f"{label.positives}/{label.negatives}"
-        probabilities.add_row(label.label, counts, *(estimate(label.metrics.get(name)) for name in _COLUMNS))
-        for point in label.operating_points:
-            name = point.name if point.threshold is None else f"{point.name} (at {point.threshold:.3g})"
-            decisions.add_row(label.label, name, *(estimate(point.metrics.get(rate)) for rate in rates))
-    tables = [probabilities, decisions]
+    tables = [table for label in result.labels for table in _label_tables(label)]
     if result.overall:
         together = _table("All labels", ["metric", "value (95 % interval)"])
         for name, value in result.overall.items():
@@ -287,33 +281,54 @@ def _tables(result: EvaluationResult) -> list[Any]:
     return tables
 
 
-def _subgroup_table(result: EvaluationResult) -> Any:
+def _label_tables(label: LabelResult) -> list[Any]:
+    """Return scores and decisions of one label, metrics as rows: three intervals fit 80 columns."""
     from wetread.reporting.numbers import estimate
 
-    names = ("auroc", "sensitivity", "specificity")
-    table = _table("Subgroups", ["column", "value", "n", "label", *names, "AUROC gap to the rest"])
+    title = f"{label.label}: {label.positives} positive, {label.negatives} negative"
+    scores = _table(title, ["without a threshold", "value (95 % interval)"])
+    for name in _SCORES:
+        scores.add_row(name, estimate(label.metrics.get(name)))
+    points = label.operating_points
+    names = [p.name if p.threshold is None else f"{p.name}, at {p.threshold:.3g}" for p in points]
+    decisions = _table("", ["decisions", *names])
+    stated = any(point.prevalence for point in points)
+    for rate in (*_RATES, *_AT_PREVALENCE) if stated else _RATES:
+        decisions.add_row(rate, *(estimate(point.metrics.get(rate)) for point in points))
+    return [scores, decisions]
+
+
+def _subgroup_table(result: EvaluationResult) -> Any:
+    """Return AUROC and its gap for each group; the report has the other metrics."""
+    from rich.text import Text
+
+    from wetread.reporting.numbers import estimate
+
+    table = _table("Subgroups", ["group", "n", "AUROC", "gap to the rest"])
     for group in result.subgroups:
+        name = f"{group.column} {group.value}"
         if not group.assessable:
-            table.add_row(group.column, group.value, str(group.n), "not assessable", group.reason, "", "", "")
+            table.add_row(Text(name), str(group.n), Text(f"not assessable: {group.reason}"), "")
         for label, metrics in group.metrics.items():
+            shown = name if len(result.labels) == 1 else f"{name}, {label}"
             gap = group.gaps.get(label, {}).get("auroc")
-            cells = [estimate(metrics.get(name)) for name in names]
-            table.add_row(group.column, group.value, str(group.n), label, *cells, estimate(gap))
+            table.add_row(Text(shown), str(group.n), estimate(metrics.get("auroc")), estimate(gap))
     return table
 
 
 def _print_comparison(comparison: ComparisonResult) -> None:
-    from rich.console import Console
+    from rich.text import Text
 
+    from wetread.cli.console import stdout
     from wetread.reporting.numbers import estimate
 
-    console = Console(highlight=False)
+    console = stdout()
     console.print(f"A: {comparison.name_a}   B: {comparison.name_b}", markup=False)
     table = _table("Comparison", ["label", "metric", "A", "B", "B - A", "p (Holm)", "verdict"])
     for row in comparison.rows:
         p_value = "" if row.p_adjusted is None else f"{row.p_adjusted:.3g}"
         numbers = (estimate(row.a), estimate(row.b), estimate(row.difference))
-        table.add_row(row.label, row.metric, *numbers, p_value, row.verdict)
+        table.add_row(Text(row.label), row.metric, *numbers, p_value, row.verdict)
     console.print(table)
 
 
@@ -321,7 +336,8 @@ def _table(title: str, columns: list[str]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    heading = Text(title, style="bold") if title else None
+    table = Table(title=heading, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(Text(column), overflow="fold")
     return table

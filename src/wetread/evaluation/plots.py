@@ -270,13 +270,15 @@ def result_plots(result: EvaluationResult) -> dict[str, str]:
 
 def learning_plot(series: Mapping[str, Sequence[tuple[int, float]]], y: str, title: str = "") -> str:
     """Return SVG text of curves over epochs; ``series`` maps a name to (epoch, value) points."""
+    from matplotlib.ticker import MaxNLocator
+
     colours = (BLUE, ORANGE, GREEN, INK)
     with _figure((4.4, 3.2)) as (_, axes, done):
         for (name, points), colour, marker in zip(series.items(), colours, _MARKERS, strict=False):
             epochs, values = [p[0] + 1 for p in points], [p[1] for p in points]
             axes.plot(epochs, values, color=colour, marker=marker, markersize=4, label=name)
         axes.set(xlabel="epoch", ylabel=y)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(title)
         axes.legend()
     return done[0]
