@@ -324,11 +324,13 @@ def _print_comparison(comparison: ComparisonResult) -> None:
 
     console = stdout()
     console.print(f"A: {comparison.name_a}   B: {comparison.name_b}", markup=False)
-    table = _table("Comparison", ["label", "metric", "A", "B", "B - A", "p (Holm)", "verdict"])
+    table = _table("Comparison", ["metric", "A", "B", "B - A", "p (Holm)", "verdict"])
+    several = len({row.label for row in comparison.rows}) > 1
     for row in comparison.rows:
-        p_value = "" if row.p_adjusted is None else f"{row.p_adjusted:.3g}"
-        numbers = (estimate(row.a), estimate(row.b), estimate(row.difference))
-        table.add_row(Text(row.label), row.metric, *numbers, p_value, row.verdict)
+        name = f"{row.label} {row.metric}" if several else row.metric
+        p_value = "" if row.p_adjusted is None else f"{row.p_adjusted:.2g}"
+        plain = [estimate(one.model_copy(update={"low": None, "high": None})) for one in (row.a, row.b)]
+        table.add_row(Text(name), *plain, estimate(row.difference), p_value, row.verdict)
     console.print(table)
 
 
