@@ -55,7 +55,8 @@ def _plant(root: Path, files: dict[str, str]) -> Path:
 
 
 CLEAN = {
-    "low/a.py": "import os, scipy.stats\nfrom wetread import __version__\nfrom wetread.errors import X\nfrom . import b\n",
+    "low/a.py": "import os, scipy.stats\nfrom wetread import __version__\nfrom . import b\n",
+    "low/e.py": "from wetread.errors import X\n",
     "low/b.py": "import numpy as np\n",
     "high/c.py": "from typing import TYPE_CHECKING\nfrom wetread.low import a\nif TYPE_CHECKING:\n    import torch\n",
 }

@@ -124,17 +124,21 @@ def explain_files(
 def _batches(files: Sequence[Path], failures: list[MapFailure], *, alone: bool) -> Iterator[list[tuple[Path, Image]]]:
     """Yield files with their images; what cannot be read goes to ``failures``."""
     for start in range(0, len(files), _BATCH):
-        loaded = []
-        for file in files[start : start + _BATCH]:
-            try:
-                loaded.append((file, load_image(file)))
-            except ImageRefused as refusal:
-                if alone:
-                    raise
-                _log.warning("%s: %s", file.name, refusal)
-                failures.append(MapFailure(image=file.name, reason=str(refusal)))
+        images = ((file, _image(file, failures, alone=alone)) for file in files[start : start + _BATCH])
+        loaded = [(file, image) for file, image in images if image is not None]
         if loaded:
             yield loaded
+
+
+def _image(file: Path, failures: list[MapFailure], *, alone: bool) -> Image | None:
+    try:
+        return load_image(file)
+    except ImageRefused as refusal:
+        if alone:
+            raise
+        _log.warning("%s: %s", file.name, refusal)
+        failures.append(MapFailure(image=file.name, reason=str(refusal)))
+        return None
 
 
 def _plain(text: str) -> str:
