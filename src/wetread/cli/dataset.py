@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -128,14 +129,16 @@ def check(
     folder = out or (dataset if dataset.is_dir() else dataset.parent)
     folder.mkdir(parents=True, exist_ok=True)
     previous = None if fresh else load_scan(folder)
+    start = time.perf_counter()
     with progress("Reading images") as advance:
         scanned = scan(manifest, advance, workers=workers, previous=previous)
+    read_s = time.perf_counter() - start
     save_scan(scanned, folder)
     if dataset.is_dir():
         manifest = with_facts(manifest, scanned)
         manifest.save(dataset)
     with spinner("Looking for copies, outliers and conflicts"):
-        result = with_thumbnails(check_scanned(manifest, scanned), manifest)
+        result = with_thumbnails(check_scanned(manifest, scanned, read_s=read_s), manifest)
     _write_check(result, folder)
     if as_json:
         print_json(result)

@@ -41,14 +41,12 @@ def check(manifest: Manifest, progress: Progress | None = None, *, workers: int 
     manifest.require_files()
     start = time.perf_counter()
     scanned = scan(manifest, progress, workers=workers)
-    result = check_scanned(manifest, scanned)
-    seconds = {"read images": round(time.perf_counter() - start - sum(result.seconds.values()), 3)}
-    return result.model_copy(update={"seconds": seconds | result.seconds})
+    return check_scanned(manifest, scanned, read_s=time.perf_counter() - start)
 
 
-def check_scanned(manifest: Manifest, scanned: pd.DataFrame) -> CheckResult:
-    """Like :func:`check`, from a scan whose rows are those of the manifest."""
-    seconds: dict[str, float] = {}
+def check_scanned(manifest: Manifest, scanned: pd.DataFrame, *, read_s: float = 0.0) -> CheckResult:
+    """Like :func:`check`, from a scan whose rows are those of the manifest and that took ``read_s``."""
+    seconds = {"read images": round(read_s, 3)}
     start = time.perf_counter()
     copies = find_copies(scanned)
     seconds["find copies"] = round(time.perf_counter() - start, 3)
