@@ -11,7 +11,7 @@ from PIL import Image as PilImage
 
 from tests.reading.support import image_from, mixed_folder, phantom, write_films
 from wetread.errors import ImageRefused, UsageError
-from wetread.reading import feed
+from wetread.imaging import load_image
 from wetread.reading.feed import Feed, Loaded, ReadFailure, Source, film_png, find_sources
 
 
@@ -54,14 +54,13 @@ def test_an_unexpected_error_costs_one_file_and_its_text_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = write_films(tmp_path, 2)
-    real = feed.load_image
 
     def broken(path: Path, *, budget_bytes: int) -> object:
         if path == first:
             raise ZeroDivisionError("Doe^Jane 1970-01-01")
-        return real(path, budget_bytes=budget_bytes)
+        return load_image(path, budget_bytes=budget_bytes)
 
-    monkeypatch.setattr(feed, "load_image", broken)
+    monkeypatch.setattr("wetread.reading.feed.load_image", broken)
     failure, loaded = Feed([Source(first, first.name), Source(second, second.name)])
     assert isinstance(failure, ReadFailure)
     assert failure.error == "ZeroDivisionError"

@@ -14,9 +14,7 @@ from wetread.imaging import load_image
 from wetread.models.card import GateSpec, ReaderCard
 from wetread.reading.gate import MAX_COLOUR, MIN_SIDE_PX, judge
 
-GATE = GateSpec(
-    limit=2.0, quantile=0.99, n=100, components=8, modalities=("CR", "DX"), body_parts=("CHEST",)
-)
+GATE = GateSpec(limit=2.0, quantile=0.99, n=100, components=8, modalities=("CR", "DX"), body_parts=("CHEST",))
 
 
 @pytest.fixture

@@ -140,18 +140,19 @@ def _read_group(reader: Reader, group: Sequence[Loaded], decider: Decider, optio
 def _predict_group(reader: Reader, group: Sequence[Loaded], decider: Decider, options: ReadOptions) -> list[ReadResult]:
     begin = time.perf_counter()
     batch = reader.prepare([item.image for item in group])
-    forward = _forward_each(reader, batch, options.views)
-    probabilities = reader.probabilities(forward)
-    distances = reader.distances(forward)
+    parts = [reader.forward(batch[i : i + 1], options.views) for i in range(len(batch))]
+    probabilities = [reader.probabilities(part)[0].tolist() for part in parts]
+    distances = [reader.distances(part) for part in parts]
     predict_ms = (time.perf_counter() - begin) * 1e3 / len(group)
     answers: list[_Answer] = []
     for i, item in enumerate(group):
-        distance = None if distances is None else float(distances[i])
+        apart = distances[i]
+        distance = None if apart is None else float(apart[0])
         gate = judge(reader.card, item.image, distance, item.appearance)
-        labels = decider.decide(probabilities[i].tolist()) if gate.passed else decider.withhold(gate.reasons[0])
+        labels = decider.decide(probabilities[i]) if gate.passed else decider.withhold(gate.reasons[0])
         answers.append(_Answer(item, gate, labels, {"predict": predict_ms}))
     begin = time.perf_counter()
-    found = _explain(reader, (batch, forward), answers, options)
+    found = _explain(reader, (batch, parts), answers, options)
     explained = sum(bool(one.evidence) for one in found)
     explain_ms = (time.perf_counter() - begin) * 1e3 / max(1, explained)
     for answer, one in zip(answers, found, strict=True):
@@ -159,20 +160,8 @@ def _predict_group(reader: Reader, group: Sequence[Loaded], decider: Decider, op
     return [_result(reader, answer, one) for answer, one in zip(answers, found, strict=True)]
 
 
-def _forward_each(reader: Reader, batch: Tensor, views: int) -> Forward:
-    """Run the networks on one image at a time, so that no image depends on its neighbours."""
-    import torch
-
-    from wetread.models.predict import Forward
-
-    parts = [reader.forward(batch[i : i + 1], views) for i in range(len(batch))]
-    features = tuple(torch.cat(maps) for maps in zip(*(part.features for part in parts), strict=True))
-    logits = torch.cat([part.logits for part in parts])
-    return Forward(logits, features, torch.cat([part.embeddings for part in parts]))
-
-
 def _explain(
-    reader: Reader, computed: tuple[Tensor, Forward], answers: Sequence[_Answer], options: ReadOptions
+    reader: Reader, computed: tuple[Tensor, Sequence[Forward]], answers: Sequence[_Answer], options: ReadOptions
 ) -> list[Found]:
     from wetread.explain.base import Target
 
@@ -184,7 +173,18 @@ def _explain(
             wanted.setdefault(label, []).append(i)
     targets = {label: Target(label, cast("Method", options.method)) for label in wanted}
     sizes = [(answer.item.image.facts.rows, answer.item.image.facts.columns) for answer in answers]
-    return find_evidence(reader, computed, sizes, wanted, targets, options.pictures)
+    batch, parts = computed
+    return find_evidence(reader, (batch, _joined(parts)), sizes, wanted, targets, options.pictures)
+
+
+def _joined(parts: Sequence[Forward]) -> Forward:
+    """Join forward passes of one image each into that of the batch: heat maps are made from it at once."""
+    import torch
+
+    from wetread.models.predict import Forward
+
+    features = tuple(torch.cat(maps) for maps in zip(*(part.features for part in parts), strict=True))
+    return Forward(torch.cat([part.logits for part in parts]), features, torch.cat([part.embeddings for part in parts]))
 
 
 def _result(reader: Reader, answer: _Answer, found: Found) -> ReadResult:
