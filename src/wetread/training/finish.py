@@ -163,7 +163,7 @@ def prediction_table(card: ReaderCard, manifest: Manifest, judged: Judged, split
             out[f"target_{label}"] = judged.targets[:, column]
     else:
         out["target"] = table["label"]
-    for name in ("source", "view", "sex", "age", "body_part"):
+    for name in ("source", "view", "sex", "age", "body_part", "fold"):
         if name in table.columns and table[name].notna().any():
             out[name] = table[name]
     if card.gate is not None and judged.distances is not None:

@@ -1,0 +1,151 @@
+"""``wetread train``: its flags are the fields of :class:`TrainingConfig`, so the two cannot drift apart."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wetread.cli.console import Advance, print_json, progress, stdout
+from wetread.settings import load_settings
+from wetread.training.config import TrainingConfig, load_recipe, make_config
+from wetread.types import Estimate
+
+if TYPE_CHECKING:
+    from wetread.training.data import Progress
+    from wetread.training.fit import TrainingResult
+
+__all__ = ["command", "staged_progress"]
+
+_EPILOG = "Example: wetread train datasets/kermany --mode finetune --epochs 8 --seed 1"
+
+
+@contextmanager
+def staged_progress() -> Iterator[Progress]:
+    """Yield a callback (stage, done, total) that shows one bar per stage, one after the other."""
+    with ExitStack() as stack:
+        shown: dict[str, Advance] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in shown:
+                stack.close()
+                shown.clear()
+                shown[stage] = stack.enter_context(progress(stage.capitalize()))
+            shown[stage](done, total)
+
+        yield advance
+
+
+def _run(dataset: Path, recipe: Path | None, out: Path | None, resume: bool, as_json: bool, **flags: Any) -> None:
+    """Train a reader on a data set with a patient-grouped split; the test split stays closed.
+
+    Writes a run folder (settings, logs, checkpoints, predictions, report) with the reader in it.
+    """
+    from wetread.cli.train_report import write_report
+    from wetread.datasets.manifest import load_manifest
+    from wetread.training.fit import train
+
+    settings = load_settings()
+    given = {key: value for key, value in flags.items() if value is not None and value != []}
+    config = make_config((load_recipe(recipe) if recipe else {}) | given)
+    if settings.runtime.threads and not config.threads:
+        config = config.model_copy(update={"threads": settings.runtime.threads})
+    folder = out or settings.paths.runs / "train" / config.run_name
+    with staged_progress() as advance:
+        result = train(
+            load_manifest(dataset), config, folder, cache=settings.paths.cache, resume=resume, progress=advance
+        )
+    page = write_report(result)
+    if as_json:
+        return print_json(_facts(result) | {"report": str(page)})
+    _print(result, page)
+
+
+def _facts(result: TrainingResult) -> dict[str, Any]:
+    card = result.card
+    return {
+        "run": str(result.run_folder),
+        "reader": str(result.reader_folder),
+        "name": card.name,
+        "sha256": card.sha256,
+        "temperature": card.temperature,
+        "metrics": [row.model_dump(mode="json") for row in card.metrics],
+        "operating_points": [point.model_dump(mode="json") for point in card.operating_points],
+        "seconds": result.seconds,
+    }
+
+
+def _print(result: TrainingResult, page: Path) -> None:
+    from rich.table import Table
+
+    console = stdout()
+    for row in result.card.metrics:
+        console.print(f"{row.name} ({row.split}): {_text(row.estimate)}", style="bold", markup=False)
+    table = Table("operating point", "label", "threshold", "sensitivity", "specificity")
+    for point in result.card.operating_points:
+        table.add_row(
+            point.name, point.label, f"{point.threshold:.4f}", _text(point.sensitivity), _text(point.specificity)
+        )
+    console.print(table)
+    console.print(f"Reader: {result.reader_folder}", markup=False)
+    console.print(f"Report: {page}", markup=False)
+    console.print(f"Next: wetread read YOUR_IMAGES --reader {result.reader_folder}", markup=False)
+
+
+def _text(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3f} (n={estimate.n})"
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f}, n={estimate.n})"
+
+
+def _flag(name: str, annotation: Any, description: str, default: object) -> inspect.Parameter:
+    """One option; absent means that the recipe or the default holds."""
+    shown = "" if default in (None, (), "") else f"  [default: {_plain(default)}]"
+    is_list = "tuple" in str(annotation)
+    kind: Any = list[str] if is_list else annotation
+    option = typer.Option(help=f"{description[0].upper()}{description[1:]}.{shown}", show_default=False)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _signature() -> inspect.Signature:
+    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    fixed: list[tuple[str, Any, Any]] = [
+        ("dataset", Annotated[Path, typer.Argument(help="Folder, .parquet or .csv of a data set.")], ...),
+        ("recipe", Annotated[Path | None, typer.Option(help="TOML file with settings; flags win over it.")], None),
+        ("out", Annotated[Path | None, typer.Option(help="Run folder; default runs/train/NAME.")], None),
+        ("resume", Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")], False),
+        ("as_json", Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")], False),
+    ]
+    parameters = [
+        inspect.Parameter(name, positional, annotation=kind)
+        if default is ...
+        else inspect.Parameter(name, positional, default=default, annotation=kind)
+        for name, kind, default in fixed
+    ]
+    for name, field in TrainingConfig.model_fields.items():
+        parameters.append(_flag(name, field.annotation, field.description or name, field.default))
+    return inspect.Signature(parameters)
+
+
+def command(**values: Any) -> None:
+    """Train a reader on a data set with a patient-grouped split; the test split stays closed.
+
+    Writes a run folder (settings, logs, checkpoints, predictions, report) with the reader in it.
+    """
+    _run(**values)
+
+
+command.__signature__ = _signature()  # type: ignore[attr-defined]
+command.__annotations__ = {p.name: p.annotation for p in _signature().parameters.values()}
