@@ -33,7 +33,7 @@ def test_heat_map_of_an_unknown_label_is_refused() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"<svg/>", b"GIF89a", b"\x89PNG but not quite"])
 def test_only_png_and_jpeg_are_pictures(data: bytes) -> None:
-    with pytest.raises(WetreadError, match="expected a PNG or JPEG picture, got .* bytes of another kind"):
+    with pytest.raises(WetreadError, match=r"expected a PNG or JPEG picture, got .* bytes of another kind"):
         picture_type(data)
     with pytest.raises(WetreadError, match="expected a PNG or JPEG picture"):
         ReadWithPictures(read=examples.sick_read().read, film_png=data)
@@ -44,9 +44,11 @@ def test_picture_types() -> None:
     assert picture_type(b"\xff\xd8\xff\xe0\x00\x10JFIF") == "image/jpeg"
 
 
-@pytest.mark.parametrize("href", ["javascript:alert(1)", "https://x.org/a", "//x.org/a", "/etc/passwd", "../up.html", ""])
+@pytest.mark.parametrize(
+    "href", ["javascript:alert(1)", "https://x.org/a", "//x.org/a", "/etc/passwd", "../up.html", ""]
+)
 def test_worklist_links_stay_in_their_folder(href: str) -> None:
-    with pytest.raises(WetreadError, match="expected a path beside the worklist, got .*; write the page into"):
+    with pytest.raises(WetreadError, match=r"expected a path beside the worklist, got .*; write the page into"):
         WorklistEntry(title="x", href=href, reads=(examples.sick_read().read,))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
 from collections.abc import Callable
 from functools import cache
@@ -28,7 +29,12 @@ def _hostile_evaluation() -> str:
     facts = result.facts.model_copy(update={"reader": examples.HOSTILE, "source": examples.HOSTILE})
     label = result.labels[0].model_copy(update={"label": examples.HOSTILE})
     hostile = result.model_copy(
-        update={"facts": facts, "labels": (label,), "warnings": (examples.HOSTILE,), "provenance": {examples.HOSTILE: "x"}}
+        update={
+            "facts": facts,
+            "labels": (label,),
+            "warnings": (examples.HOSTILE,),
+            "provenance": {examples.HOSTILE: "x"},
+        }
     )
     named = comparison.model_copy(update={"name_a": examples.HOSTILE})
     return render_evaluation(hostile, svgs | {examples.HOSTILE: "<svg><script>1</script></svg>"}, comparison=named)
@@ -147,7 +153,7 @@ def test_page_can_be_used_by_everybody(name: str) -> None:
     assert all(box.attributes["id"] in labelled for box in page.all("input"))
     levels = [int(h.tag[1]) for h in page.all("h1", "h2", "h3", "h4")]
     assert levels[0] == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     assert all(cell.attributes.get("scope") in {"col", "row", "rowgroup"} for cell in page.all("th"))
     assert len(page.all("thead")) == len(page.all("table"))
     assert all(a.words for a in page.all("a"))
@@ -234,7 +240,9 @@ def test_missing_heat_map_is_said() -> None:
     missing = evidence.model_copy(update={"status": "the map is flat: the reader looked nowhere", "boxes": ()})
     label = item.read.labels[0].model_copy(update={"evidence": missing})
     read = item.read.model_copy(update={"labels": (label,)})
-    page = Page(render_read(study.model_copy(update={"reads": (item.model_copy(update={"read": read, "heatmaps": {}}),)})))
+    page = Page(
+        render_read(study.model_copy(update={"reads": (item.model_copy(update={"read": read, "heatmaps": {}}),)}))
+    )
     assert "No heat map: the map is flat: the reader looked nowhere" in page.one("main").words
     assert page.with_class("heat") == []
 
@@ -267,7 +275,13 @@ def test_worklist_is_sorted_by_urgency_and_counts_add_up() -> None:
     links = [a.words for a in page.all("a") if a.attributes["href"].endswith("report.html")]
     assert links[:7] == [*(f"PHANTOM-000{i}" for i in (4, 1, 5, 3, 0, 2)), "holiday.jpg"]
     text = page.one("dl" if len(page.all("dl")) == 1 else "main").words
-    for said in ("studies 7", "studies positive 3", "studies negative 3", "images without a reading 1", "files not read 1"):
+    for said in (
+        "studies 7",
+        "studies positive 3",
+        "studies negative 3",
+        "images without a reading 1",
+        "files not read 1",
+    ):
         assert said in text
     assert "A colour photograph, no radiograph." in text
     assert "got 0 bytes; export the file again" in text
@@ -311,7 +325,9 @@ def test_missing_estimate_is_given_with_its_reason() -> None:
 def test_read_without_operating_point_says_so() -> None:
     study = examples.study(gated=False)
     item = study.reads[0]
-    label = item.read.labels[0].model_copy(update={"operating_point": None, "decision": "withheld", "reason": "no threshold"})
+    label = item.read.labels[0].model_copy(
+        update={"operating_point": None, "decision": "withheld", "reason": "no threshold"}
+    )
     read: Read = item.read.model_copy(update={"labels": (label,), "applied": ()})
     item = item.model_copy(update={"read": read, "heatmaps": {}})
     text = Page(render_read(study.model_copy(update={"reads": (item,)}))).one("main").words

@@ -41,9 +41,7 @@ def picture_type(data: bytes) -> str:
     for magic, media_type in _PICTURE_TYPES:
         if data.startswith(magic):
             return media_type
-    raise WetreadError(
-        expected(_SHOWN_TYPES, f"{len(data)} bytes of another kind", "encode the pixels first")
-    )
+    raise WetreadError(expected(_SHOWN_TYPES, f"{len(data)} bytes of another kind", "encode the pixels first"))
 
 
 class ReaderSummary(Record):
@@ -140,9 +138,7 @@ class WorklistEntry(Record):
         path = PurePosixPath(href)
         bad = path.is_absolute() or ".." in path.parts or ":" in href or "\\" in href or not href
         if bad:
-            raise WetreadError(
-                expected("a path beside the worklist", repr(href), "write the page into its folder")
-            )
+            raise WetreadError(expected("a path beside the worklist", repr(href), "write the page into its folder"))
         return href
 
     @model_validator(mode="after")
@@ -165,9 +161,7 @@ class Worklist(Record):
     wetread_version: str
 
 
-def most_urgent(
-    reads: tuple[Read, ...], normal_labels: tuple[str, ...] = ()
-) -> LabelReading | None:
+def most_urgent(reads: tuple[Read, ...], normal_labels: tuple[str, ...] = ()) -> LabelReading | None:
     """Return the answer that decides how soon a study should be looked at, or None if all are withheld.
 
     Positive before negative before withheld, then by calibrated probability. Labels in
