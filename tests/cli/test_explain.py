@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import typer
 from PIL import Image as PilImage
 from typer.testing import CliRunner, Result
 
+from tests.conftest import CliResult
 from tests.models.support import small_reader
 from wetread.cli.explain import command
 from wetread.errors import BundleRefused, ExplanationFailed, ImageRefused, UsageError, WetreadError
@@ -128,7 +130,7 @@ def test_all_methods_leave_out_what_the_network_does_not_allow(films: Path, tmp_
     reader = save_small(tmp_path / "mobile", "mobilenetv3_small_050")
     result = run(films, "--reader", reader, "--method", "all", "--label", "a", "--label", "b", "--label", "c", "--json",
                  "--out", tmp_path / "maps")  # fmt: skip
-    assert "left out: expected a linear head on globally averaged feature maps for CAM" in result.stderr
+    assert "left out: expected a linear head on globally averaged" in result.stderr
     document = json.loads(result.stdout)
     methods = {record["method"] for record in document["maps"] + document["failures"]}
     assert methods == {"gradcam", "gradcam++", "hirescam"}
@@ -169,3 +171,21 @@ def test_a_reader_without_maps_is_an_error(films: Path, tmp_path: Path) -> None:
 
 def test_help_shows_an_example() -> None:
     assert "wetread explain films/" in run("--help").stdout
+
+
+def test_readers_on_the_shelf_are_found_by_name(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_small(tmp_path / "shelf" / "small")
+    monkeypatch.setenv("WETREAD_PATHS__READERS", str(tmp_path / "shelf"))
+    result = run(films, "--reader", "small", "--method", "gradcam++", "--out", tmp_path / "maps", "--json")
+    assert json.loads(result.stdout)["model"]["name"] == "small"
+
+
+def test_through_the_command_line_a_refusal_is_one_line_with_its_exit_code(
+    cli: Callable[..., CliResult], reader: Path, films: Path, tmp_path: Path
+) -> None:
+    wrong = cli("explain", films, "--reader", reader, "--label", "d", "--out", tmp_path / "maps")
+    assert wrong.exit_code == 2
+    assert "expected one of the labels a, b, c, got 'd'" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+    (films / "bad.png").touch()
+    assert cli("explain", films / "bad.png", "--reader", reader, "--out", tmp_path / "maps").exit_code == 3

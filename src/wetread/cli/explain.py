@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wetread.cli.console import print_json, progress, stdout, warn
 from wetread.errors import UsageError, expected
 
 if TYPE_CHECKING:
@@ -45,24 +43,29 @@ def command(
     Example: wetread explain films/ --reader chest-pneumonia --method gradcam++ --out maps
     """
     from wetread.explain.files import explain_files, usable_targets
-    from wetread.imaging.load import find_images
+    from wetread.imaging import find_images
     from wetread.models.bundle import load_reader
     from wetread.provenance import atomic_folder
     from wetread.runtime import prepare_torch
+    from wetread.settings import load_settings
 
     if threshold is not None and not 0 < threshold < 1:
         raise UsageError(expected("--threshold between 0 and 1", threshold, "give a share of the maximum"))
     files = find_images(paths)
-    prepare_torch()
-    loaded = load_reader(reader)
+    settings = load_settings()
+    prepare_torch(settings.runtime.threads)
+    loaded = load_reader(reader, [settings.paths.readers])
     targets, notes = usable_targets(loaded, _targets(loaded, label or [], method, layer))
     for note in notes:
-        typer.echo(f"left out: {note}", err=True)
-    with atomic_folder(out) as folder, _progress(len(files)) as advance:
-        explained = explain_files(loaded, files, targets, folder, threshold=threshold, advance=advance)
+        warn(f"left out: {note}")
+    with atomic_folder(out) as folder, progress("Explaining") as advance:
+        budget = settings.imaging.budget_bytes
+        explained = explain_files(
+            loaded, files, targets, folder, threshold=threshold, budget_bytes=budget, advance=advance
+        )
         _write(folder, loaded, explained)
     if as_json:
-        typer.echo(json.dumps(_document(loaded, explained), ensure_ascii=False, indent=2))
+        print_json(_document(loaded, explained))
     else:
         _print(explained, out)
     if explained.failures:
@@ -101,7 +104,6 @@ def _write(folder: Path, reader: Reader, explained: Explained) -> None:
 
 
 def _print(explained: Explained, out: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -112,26 +114,9 @@ def _print(explained: Explained, out: Path) -> None:
         boxes = "; ".join(f"{box.x:.0f}, {box.y:.0f}, {box.width:.0f}, {box.height:.0f}" for box in record.boxes)
         cells = (record.image, record.label, f"{record.probability:.3f}", record.method, record.layer, boxes)
         table.add_row(*(Text(cell) for cell in (*cells, record.overlay)))
-    console = Console()
+    console = stdout()
     if explained.maps:
         console.print(table)
     for failure in explained.failures:
         console.print(f"{failure.image} {failure.label}: {failure.reason}", style="red", markup=False)
     console.print(f"{len(explained.maps)} maps, {len(explained.failures)} failures: {out}", markup=False)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar with images/s on a terminal, nothing elsewhere."""
-    import sys
-
-    if not sys.stderr.isatty():
-        yield lambda _done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("Explaining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.advance(task, done)

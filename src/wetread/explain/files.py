@@ -19,7 +19,7 @@ from wetread.explain.base import Explanation, Target
 from wetread.explain.cam import explain_batch
 from wetread.explain.localise import boxes_of
 from wetread.explain.overlay import overlay_png
-from wetread.imaging.load import load_image
+from wetread.imaging import DEFAULT_BUDGET_BYTES, load_image
 from wetread.models.predict import Reader
 from wetread.types import Box, Image, Record
 
@@ -103,42 +103,40 @@ def explain_files(
     out: Path,
     *,
     threshold: float | None = None,
-    advance: Callable[[int], None] | None = None,
+    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    advance: Callable[[int, int], None] | None = None,
 ) -> Explained:
     """Explain every target for every file; write overlays and maps into ``out``, which exists.
 
-    ``threshold`` as in ``boxes_from_heat``; ``advance`` is called with the number of
-    images done since the last call.
+    ``threshold`` as in ``boxes_from_heat``; ``budget_bytes`` as in ``load_image``; ``advance`` is
+    called with (done, total).
 
     Raises:
         ImageRefused: there is one file only, and it cannot be read.
     """
     done = _Done(out, threshold)
-    for loaded in _batches(files, done.failures, alone=len(files) == 1):
-        done.explain(reader, loaded, targets)
+    for start in range(0, len(files), _BATCH):
+        part = files[start : start + _BATCH]
+        loaded = list(_load(part, done.failures, budget_bytes, alone=len(files) == 1))
+        if loaded:
+            done.explain(reader, loaded, targets)
         if advance is not None:
-            advance(len(loaded))
+            advance(start + len(part), len(files))
     return Explained(tuple(done.maps), tuple(done.failures))
 
 
-def _batches(files: Sequence[Path], failures: list[MapFailure], *, alone: bool) -> Iterator[list[tuple[Path, Image]]]:
-    """Yield files with their images; what cannot be read goes to ``failures``."""
-    for start in range(0, len(files), _BATCH):
-        images = ((file, _image(file, failures, alone=alone)) for file in files[start : start + _BATCH])
-        loaded = [(file, image) for file, image in images if image is not None]
-        if loaded:
-            yield loaded
-
-
-def _image(file: Path, failures: list[MapFailure], *, alone: bool) -> Image | None:
-    try:
-        return load_image(file)
-    except ImageRefused as refusal:
-        if alone:
-            raise
-        _log.warning("%s: %s", file.name, refusal)
-        failures.append(MapFailure(image=file.name, reason=str(refusal)))
-        return None
+def _load(
+    files: Sequence[Path], failures: list[MapFailure], budget_bytes: int, *, alone: bool
+) -> Iterator[tuple[Path, Image]]:
+    """Yield files with their images; what cannot be read goes to ``failures``, or is raised if ``alone``."""
+    for file in files:
+        try:
+            yield file, load_image(file, budget_bytes=budget_bytes)
+        except ImageRefused as refusal:
+            if alone:
+                raise
+            _log.warning("%s: %s", file.name, refusal)
+            failures.append(MapFailure(image=file.name, reason=str(refusal)))
 
 
 def _plain(text: str) -> str:
