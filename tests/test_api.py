@@ -87,6 +87,18 @@ def test_repr_says_what_it_is(loaded: wetread.LoadedReader) -> None:
         assert word in text
 
 
+def test_a_read_prints_as_a_summary(loaded: wetread.LoadedReader, tmp_path: Path) -> None:
+    film = write_films(tmp_path, 2)[1]
+    lines = str(loaded.read(film)).splitlines()
+    assert lines[0] == "film1.png: read by small 1 (not audited)"
+    assert lines[1].startswith("  pneumonia: 0.")
+    assert lines[1].endswith("(from 0.500, youden)")
+    assert lines[-1] == "  Research use only. Not a diagnosis."
+    gated = str(loaded.read(image_from(text_page())))
+    assert "withheld: It looks like a page of text" in gated
+    assert "pneumonia" not in gated
+
+
 def test_an_unknown_reader_is_refused() -> None:
     with pytest.raises(BundleRefused, match="the name or folder of a reader, got 'no-such-reader'"):
         wetread.load("no-such-reader")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wetread.api import LoadedReader, load, readers
     from wetread.errors import InputRefused, WetreadError
     from wetread.imaging import load_image
+    from wetread.reading.read import ReadFailure, ReadResult
     from wetread.types import Image, Read
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "InputRefused",
     "LoadedReader",
     "Read",
+    "ReadFailure",
+    "ReadResult",
     "WetreadError",
     "__version__",
     "load",
@@ -37,6 +40,8 @@ _HOMES = {
     "InputRefused": "wetread.errors",
     "LoadedReader": "wetread.api",
     "Read": "wetread.types",
+    "ReadFailure": "wetread.reading.feed",
+    "ReadResult": "wetread.reading.read",
     "WetreadError": "wetread.errors",
     "load": "wetread.api",
     "load_image": "wetread.imaging",

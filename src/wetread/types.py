@@ -193,3 +193,16 @@ class Read(Record):
     timings_ms: dict[str, float]
     warnings: tuple[str, ...] = ()
     disclaimer: str = "Research use only. Not a diagnosis."
+
+    def __str__(self) -> str:
+        """A summary of a few lines for a person at a prompt; no patient data."""
+        lines = [f"{self.image.name}: read by {self.model.name} {self.model.version} ({self.model.audit_verdict})"]
+        if not self.gate.passed:
+            lines += [f"  withheld: {reason}" for reason in self.gate.reasons]
+        for label in self.labels if self.gate.passed else ():
+            line = f"  {label.label}: {label.probability:.3f}, {label.decision}"
+            if label.operating_point is not None:
+                line += f" (from {label.operating_point.threshold:.3f}, {label.operating_point.name})"
+            lines.append(line)
+        lines += [f"  note: {warning}" for warning in self.warnings]
+        return "\n".join([*lines, f"  {self.disclaimer}"])

@@ -1,0 +1,130 @@
+"""How long a read takes: cold from the shell, warm with a heat map, and a folder of real films.
+
+Uses the shipped reader, or ``--reader``. The films are from the *train* part of kermany-cxr: a benchmark
+has no business with a test split. Without the shared data only the phantom rows are measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common import Figure, arguments, run_child, summarise, timed, write_figures
+from wetread.cli.read import DEFAULT_READER
+from wetread.datasets.phantoms import render, sample_spec, write_dicom
+
+COLD_REPEATS = 5
+WARM_REPEATS = 30
+BATCH = 624
+FILM_PX = 2048
+"""Side of the DICOM film: a 35 x 43 cm plate at 0.2 mm."""
+
+
+def main() -> None:
+    parser = arguments(__doc__, "results/read_speed.csv")
+    parser.add_argument("--reader", default=DEFAULT_READER, help="name or folder (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=BATCH, help="films of the batch (default: %(default)s)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        film = phantom_film(Path(folder))
+        figures = [cold(film, options.reader), warm(film, options.reader)]
+        films = real_films(options.images)
+        if films:
+            figures += batches(films, options.reader, Path(folder))
+        else:
+            print("no kermany-cxr: the batch was not measured", file=sys.stderr)
+    write_figures(options.out, figures)
+    for figure in figures:
+        print(f"{figure.what:44} {figure.value:9.2f} {figure.unit:9} {figure.bar:8} {figure.met}")
+
+
+def phantom_film(folder: Path) -> Path:
+    """One CR DICOM of full size."""
+    return write_dicom(render(sample_spec(np.random.default_rng(5), size_px=FILM_PX)), folder / "film.dcm")
+
+
+def cold(film: Path, reader: str) -> Figure:
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("wetread"), "read", film, "--json", "--reader", reader
+    ]  # fmt: skip
+    seconds = []
+    for number in range(COLD_REPEATS + 1):
+        child = run_child(command)
+        if child.exit_code not in (0, 3):  # 3: the gate may refuse a phantom
+            raise SystemExit(f"expected a read, got exit code {child.exit_code}: {child.stderr}")
+        json.loads(child.stdout)
+        if number:  # the first start fills the disk cache and writes bytecode
+            seconds.append(child.seconds)
+    protocol = (
+        f"median of {COLD_REPEATS} new processes, wall clock, one {FILM_PX} px CR DICOM to JSON with heat map, "
+        "files in the disk cache, bytecode compiled"
+    )
+    return summarise("read, cold start to JSON, one DICOM", seconds, "s", protocol, "<= 4")
+
+
+def warm(film: Path, reader: str) -> Figure:
+    import wetread
+    from wetread.models.card import ReaderCard
+
+    loaded = wetread.load(reader)
+    card: ReaderCard = loaded.card
+    film_is_read = loaded.read(film).gate.passed
+    image = wetread.load_image(film)
+
+    def once() -> None:
+        loaded.read(film)
+        if not film_is_read:  # the gate refused it before the network: measure what a film costs
+            loaded.explain(image)
+
+    milliseconds = [1e3 * value for value in timed(once, WARM_REPEATS, warm_up=3)]
+    protocol = (
+        f"median of {WARM_REPEATS} reads in one process from file to record with Grad-CAM, {FILM_PX} px CR DICOM, "
+        f"{card.name} {card.architecture} {card.input.height} px, {card.networks} network(s)"
+        + ("" if film_is_read else "; gated, so forward pass and map were run beside it")
+    )
+    return summarise("read, warm, one DICOM with Grad-CAM", milliseconds, "ms", protocol, "<= 100")
+
+
+def real_films(count: int) -> list[Path]:
+    """The same films each time, both classes, from the training part."""
+    root = Path(os.environ.get("WETREAD_SHARED_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+    films = sorted((root / "kermany-cxr" / "train").glob("*/*.jpeg"))
+    return films[:: max(1, len(films) // count)][:count]
+
+
+def batches(films: list[Path], reader: str, folder: Path) -> list[Figure]:
+    """Read the films with heat maps: in memory, and as the verb that also writes all pages."""
+    import wetread
+
+    loaded = wetread.load(reader)
+    begin = time.perf_counter()
+    results = list(loaded.read_many(films))
+    in_memory = len(results) / (time.perf_counter() - begin)
+    inbox = folder / "inbox"
+    inbox.mkdir()
+    for number, film in enumerate(films):
+        shutil.copy(film, inbox / f"{number:05d}-{film.name}")
+    wetread_verb = Path(sys.executable).with_name("wetread")
+    child = run_child([wetread_verb, "read", inbox, "--reader", reader, "--out", folder / "out"])
+    if child.exit_code not in (0, 1):
+        raise SystemExit(f"expected reads, got exit code {child.exit_code}: {child.stderr}")
+    what = f"{len(films)} films of kermany-cxr train (224 px JPEG), Grad-CAM for each"
+    return [
+        Figure("batch read with heat maps", in_memory, "images/s", f"{what}, reader loaded, one run", bar=">= 12"),
+        Figure(
+            "wetread read FOLDER --out, all pages", len(films) / child.seconds, "images/s",
+            f"{what}, new process with start-up, HTML, PNG and JSON written, one run", bar=">= 12",
+        ),
+        Figure("peak memory of that", child.peak_bytes / 2**20, "MiB", f"{what}, sum of resident sizes"),
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
