@@ -204,5 +204,5 @@ class Read(Record):
             if label.operating_point is not None:
                 line += f" (from {label.operating_point.threshold:.3f}, {label.operating_point.name})"
             lines.append(line)
-        lines += [f"  note: {warning}" for warning in self.warnings]
+        lines += [f"  note: {warning}" for warning in (*self.image.warnings, *self.warnings)]
         return "\n".join([*lines, f"  {self.disclaimer}"])

@@ -29,6 +29,10 @@ __all__ = ["DemoPlan", "command", "run_demo"]
 _MARK = ".wetread-demo"
 """Only a folder with this file in it is ever replaced."""
 _STEPS = 6
+_TRUTH = (
+    "What was planted: nothing in study 1, a dense opacity in study 2, a faint one in study 3. "
+    "The letter got a reason and no probability: the gate refused it."
+)
 _LETTER = (
     "Dear colleague,",
     "thank you for sending this patient to our clinic. The films",
@@ -252,7 +256,7 @@ def _read(folder: Path, trained: TrainingResult, plan: DemoPlan, console: Consol
         trained.reader_folder, trained.card, find_sources([inbox]), ReadOptions(pictures=True), out
     )
     print_reads(reads, failures, trained.card, out)
-    console.print("The letter got a reason and no probability: the gate refused it.", markup=False)
+    console.print(_TRUTH, markup=False)
     return out / "index.html"
 
 

@@ -200,7 +200,10 @@ def _result(reader: Reader, answer: _Answer, found: Found) -> ReadResult:
         labels=labels,
         model=reader.card.identity,
         timings_ms={stage: round(value, 2) for stage, value in timings.items()},
-        warnings=(*facts.warnings, *_enlarged(reader, facts.rows, facts.columns), *found.missing(answer.labels)),
+        warnings=(
+            *_enlarged(reader, facts.rows, facts.columns),
+            *found.missing(answer.labels),
+        ),  # those of the file are in image
     )
     return ReadResult(answer.item.source, read, answer.item.film, found.pictures)
 
