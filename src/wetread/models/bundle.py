@@ -37,6 +37,7 @@ __all__ = [
     "load_card",
     "load_reader",
     "network_file",
+    "round_weights",
     "save_reader",
 ]
 
@@ -79,6 +80,13 @@ def _stored(value: Tensor) -> Tensor:
         return value.contiguous()
     half = value.half()
     return (value if bool((half.isinf() & ~value.isinf()).any()) else half).contiguous()
+
+
+def round_weights(network: Network) -> Network:
+    """Round the weights in place to what a bundle stores, so that what is judged is what is shipped."""
+    state = {key: _stored(value).to(value.dtype) for key, value in network.state_dict().items()}
+    network.load_state_dict(state)
+    return network
 
 
 def save_reader(

@@ -15,12 +15,10 @@ OWN = ("cnn", "pixels")
 """A small convolutional baseline, and no encoder at all (32 x 32 grey pixels)."""
 
 ALIASES = {
-    "efficientnet_lite0": "tf_efficientnet_lite0",
-    "vgg16": "vgg16_bn",
     "resnet152v2": "resnetv2_152",
     "mobilenetv3": "mobilenetv3_large_100",
 }
-"""Common names of published radiograph classifiers that timm spells otherwise."""
+"""Names of published radiograph classifiers that timm spells otherwise; none is itself a timm name."""
 
 
 def resolve_architecture(name: str) -> str:

@@ -121,6 +121,9 @@ def finetune(
         softmax=task.softmax,
         weights=weights if task.config.balance == "weights" else None,
     )
+    # Lightning says what it found (GPU, tips) at info level; a person asked for a bar, not for that.
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     last = task.folder / "checkpoints" / "last.ckpt"
     with disk_errors(task.folder, TrainingFailed):
         _fit(_trainer(task, callbacks), module, task, last if resume and last.is_file() else None)
@@ -138,18 +141,18 @@ def _trainer(task: FinetuneTask, callbacks: Sequence[Callback]) -> lightning.Tra
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=max(1, min(10, len(task.train) // task.config.batch_size)),
         gradient_clip_val=1.0,
     )
 
 
 def _fit(trainer: lightning.Trainer, module: FinetuneModule, task: FinetuneTask, checkpoint: Path | None) -> None:
-    # Lightning says what it found (GPU, tips) at info level; a person asked for a bar, not for that.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         # Batches are slices of an array in memory: worker processes would only copy them.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
+        # torch renamed a helper that Lightning still calls by its old name.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
         try:
             trainer.fit(
                 module,

@@ -19,7 +19,7 @@ from wetread.datasets.manifest import Manifest
 from wetread.datasets.splits import assert_no_leak, make_folds
 from wetread.errors import DatasetRefused, SplitRefused, UsageError, expected
 from wetread.models.backbones import build_network, embedding_width, load_encoder_weights
-from wetread.models.bundle import save_reader
+from wetread.models.bundle import round_weights, save_reader
 from wetread.models.card import GateSpec, HeadSpec, InputSpec, ReaderCard
 from wetread.models.networks import KnnHead, Network
 from wetread.models.outlier import FeatureStatistics
@@ -216,7 +216,7 @@ def _fit_one(plan: _Plan, train_images: LabelledImages, judged: LabelledImages, 
         allowed_flips=plan.manifest.meta.allowed_flips,
         title=title,
     )
-    network = finetune(network, task, resume=plan.resume, progress=plan.progress)
+    network = round_weights(finetune(network, task, resume=plan.resume, progress=plan.progress))
     logits, embedded = logits_of(network, judged, plan.spec)
     trained = embed(network, _some(train_images, plan.config.seed), plan.spec)
     return _Fitted(network, head, logits, trained, embedded, {"weights": origin})
@@ -252,19 +252,18 @@ def _fit_classic(plan: _Plan, kind: str, train_images: LabelledImages, judged: L
         network.head, facts["strength"] = fit_linear(
             kind, (x, train_images.targets), (judged_x, judged.targets), seed=plan.config.seed
         )
-    network.eval()
-    logits, _ = logits_of_embeddings(network, judged_x)
+    round_weights(network.eval())
+    logits = _logits_of_embeddings(network, judged_x)
     return _Fitted(network, head, logits, x, judged_x, facts)
 
 
-def logits_of_embeddings(
-    network: Network, embedded: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return (logits (N, outputs), the embeddings) without running the encoder again."""
+def _logits_of_embeddings(network: Network, embedded: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return logits (N, outputs) without running the encoder again."""
     import torch
 
     with torch.inference_mode():
-        return network.head(torch.from_numpy(embedded)).numpy(), embedded
+        logits: NDArray[np.float32] = network.head(torch.from_numpy(embedded)).numpy()
+    return logits
 
 
 def _finish(
