@@ -44,7 +44,6 @@ _FILTERS: dict[str, Any] = {
     "plot_title": words.plot_title,
     "probability_and_threshold": words.probability_and_threshold,
     "scale_bar": words.scale_bar,
-    "short_hash": numbers.short_hash,
     "split_answers": words.split_answers,
     "stage_facts": words.stage_facts,
     "svg_uri": words.svg_uri,

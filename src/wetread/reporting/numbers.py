@@ -25,7 +25,6 @@ __all__ = [
     "percent_point",
     "percent_share",
     "plain",
-    "short_hash",
     "utc",
 ]
 
@@ -162,11 +161,6 @@ def duration(milliseconds: float) -> str:
         return f"{milliseconds / 1000:.1f}{_NARROW}s"
     minutes, seconds = divmod(round(milliseconds / 1000), 60)
     return f"{minutes}{_NARROW}min {seconds}{_NARROW}s"
-
-
-def short_hash(digest: str) -> str:
-    """Return the first 12 characters of a hash."""
-    return digest[:12]
 
 
 def utc(moment: datetime) -> str:
