@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,23 +72,18 @@ def cold(film: Path, reader: str) -> Figure:
 
 def warm(film: Path, reader: str) -> Figure:
     import wetread
-    from wetread.models.card import ReaderCard
+    from wetread.models.predict import Reader
 
     loaded = wetread.load(reader)
-    card: ReaderCard = loaded.card
-    film_is_read = loaded.read(film).gate.passed
-    image = wetread.load_image(film)
-
-    def once() -> None:
-        loaded.read(film)
-        if not film_is_read:  # the gate refused it before the network: measure what a film costs
-            loaded.explain(image)
-
-    milliseconds = [1e3 * value for value in timed(once, WARM_REPEATS, warm_up=3)]
+    card = loaded.card
+    if not loaded.read(film).gate.passed:  # a phantom is far from people: lift the gate, keep its work
+        bare = Reader(card.model_copy(update={"gate": None}), loaded.reader.networks, loaded.reader.statistics)
+        loaded = replace(loaded, reader=bare)
+    milliseconds = [1e3 * value for value in timed(lambda: loaded.read(film), WARM_REPEATS, warm_up=3)]
     protocol = (
-        f"median of {WARM_REPEATS} reads in one process from file to record with Grad-CAM, {FILM_PX} px CR DICOM, "
-        f"{card.name} {card.architecture} {card.input.height} px, {card.networks} network(s)"
-        + ("" if film_is_read else "; gated, so forward pass and map were run beside it")
+        f"median of {WARM_REPEATS} reads in one process from file to record with Grad-CAM, {FILM_PX} px CR DICOM "
+        f"phantom, gate limit lifted where it refuses one; {card.name} {card.architecture} {card.input.height} px, "
+        f"{card.networks} network(s)"
     )
     return summarise("read, warm, one DICOM with Grad-CAM", milliseconds, "ms", protocol, "<= 100")
 
