@@ -32,6 +32,7 @@ from wetread.training.data import LabelledImages, Progress, gather, labels_of
 from wetread.training.features import embed, logits_of
 from wetread.training.finetune import FinetuneTask, finetune
 from wetread.training.finish import Judged, make_card, make_gate, prediction_table
+from wetread.training.prior import restore_prior
 from wetread.training.run import RunFolder, open_run
 
 if TYPE_CHECKING:
@@ -216,7 +217,10 @@ def _fit_one(plan: _Plan, train_images: LabelledImages, judged: LabelledImages, 
         allowed_flips=plan.manifest.meta.allowed_flips,
         title=title,
     )
-    network = round_weights(finetune(network, task, resume=plan.resume, progress=plan.progress))
+    network = finetune(network, task, resume=plan.resume, progress=plan.progress)
+    if plan.config.balance != "none":
+        restore_prior(network.head, train_images.targets, softmax=plan.softmax)
+    round_weights(network)
     logits, embedded = logits_of(network, judged, plan.spec)
     trained = embed(network, _some(train_images, plan.config.seed), plan.spec)
     return _Fitted(network, head, logits, trained, embedded, {"weights": origin})
@@ -252,6 +256,8 @@ def _fit_classic(plan: _Plan, kind: str, train_images: LabelledImages, judged: L
         network.head, facts["strength"] = fit_linear(
             kind, (x, train_images.targets), (judged_x, judged.targets), seed=plan.config.seed
         )
+    if kind == "logistic":  # fitted with balanced weights; an SVM has no probabilities to correct
+        restore_prior(network.head, train_images.targets, softmax=plan.softmax)
     round_weights(network.eval())
     logits = _logits_of_embeddings(network, judged_x)
     return _Fitted(network, head, logits, x, judged_x, facts)
