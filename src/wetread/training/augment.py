@@ -168,7 +168,9 @@ def _warp(batch: Tensor, params: AugmentParameters) -> Tensor:
 
 
 def _expose(batch: Tensor, params: AugmentParameters) -> Tensor:
-    """Gamma, contrast about the image's mean, brightness."""
+    """Gamma, contrast about the image's mean, brightness; a recipe without them changes no bit."""
+    if not (params.log_gamma.any() or params.log_contrast.any() or params.brightness.any()):
+        return batch
     batch = batch.clamp(1e-4, 1) ** _column(params.log_gamma.exp())
     mean = batch.mean((2, 3), keepdim=True)
     return ((batch - mean) * _column(params.log_contrast.exp()) + mean + _column(params.brightness)).clamp(0, 1)

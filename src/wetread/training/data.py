@@ -103,21 +103,35 @@ def gather(
     Raises:
         DatasetRefused: images that cannot be read; names the first and how many.
     """
+    targets = targets_of(table, manifest.meta)
     paths = [manifest.path_of(str(path)) for path in table["path"]]
-    names = _hashes(table, paths)
+    names = _contents(paths)
     geometry = f"{spec.height}x{spec.width}-{spec.fit}"
     key = hashlib.sha256(f"pixels-1 {geometry}".encode()).hexdigest()[:16]
     store = ArrayStore(cache / "pixels" / key if cache else None)
     pixels = store.rows(names, lambda wanted: _decode([paths[i] for i in wanted], spec, progress))
-    return LabelledImages(table, pixels.astype(np.uint16, copy=False), targets_of(table, manifest.meta), tuple(names))
+    return LabelledImages(table, pixels.astype(np.uint16, copy=False), targets, tuple(names))
 
 
-def _hashes(table: pd.DataFrame, paths: list[Path]) -> list[str]:
-    known = table["sha256"] if "sha256" in table.columns else [None] * len(paths)
-    return [
-        str(value) if isinstance(value, str) and value else file_sha256(path)
-        for value, path in zip(known, paths, strict=True)
-    ]
+def _contents(paths: list[Path]) -> list[str]:
+    """Return the sha256 of each file as it is now: the manifest's may be older than the file (1 GB/s)."""
+    names = []
+    for path in paths:
+        try:
+            names.append(file_sha256(path))
+        except OSError as error:
+            raise _unreadable(len(paths), f"{path.name} ({error.strerror or type(error).__name__})") from error
+    return names
+
+
+def _unreadable(count: int, first: str) -> DatasetRefused:
+    return DatasetRefused(
+        expected(
+            f"{count} readable images",
+            f"one that is not: {first}",
+            "run `wetread dataset check` and leave it out",
+        )
+    )
 
 
 def _decode(paths: list[Path], spec: InputSpec, progress: Progress | None) -> Iterator[Array]:
@@ -140,13 +154,7 @@ def _decode(paths: list[Path], spec: InputSpec, progress: Progress | None) -> It
             progress("decoding images", done, len(paths))
         yield row
     if failed:
-        raise DatasetRefused(
-            expected(
-                f"{len(paths)} readable images",
-                f"one that is not: {failed[0]}",
-                "run `wetread dataset check` and leave it out",
-            )
-        )
+        raise _unreadable(len(paths), failed[0])
 
 
 def _ahead(work: Callable[[Path], Array], paths: Iterable[Path]) -> Iterator[Array]:

@@ -30,6 +30,10 @@ _SHARD_ROWS = 1024
 Array = NDArray[np.generic]
 
 
+def _wrong_count(wanted: int, got: object) -> TrainingFailed:
+    return TrainingFailed(expected(f"{wanted} computed rows", got, "report this as a defect"))
+
+
 class ArrayStore:
     """Rows of one shape and dtype under ``folder``; ``None`` keeps them in memory only."""
 
@@ -50,15 +54,18 @@ class ArrayStore:
         wanted = sorted(first_of.values())
         pending: dict[str, Array] = {}
         done = 0
-        for position, row in zip(wanted, compute(wanted) if wanted else (), strict=False):
-            pending[names[position]] = np.asarray(row)
+        # No zip: one that ends with ``wanted`` would leave ``compute`` before its last words.
+        for row in compute(wanted) if wanted else ():
+            if done == len(wanted):
+                raise _wrong_count(len(wanted), "more")
+            pending[names[wanted[done]]] = np.asarray(row)
             done += 1
             if len(pending) >= _SHARD_ROWS:
                 self._write(pending)
                 found |= pending
                 pending = {}
         if done != len(wanted):
-            raise TrainingFailed(expected(f"{len(wanted)} computed rows", done, "report this as a defect"))
+            raise _wrong_count(len(wanted), done)
         if pending:
             self._write(pending)
             found |= pending
