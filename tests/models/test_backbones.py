@@ -63,7 +63,7 @@ def test_the_embedded_weights_are_imagenet_weights() -> None:
     assert all(float(value.min()) >= 0 for value in variances)
     assert not any(torch.allclose(value, torch.ones_like(value)) for value in variances)  # learnt, not initial
     other = make_encoder(EMBEDDED, SMALL)
-    load_encoder_weights(other, "efficientnet_lite0", None)
+    load_encoder_weights(other, EMBEDDED, None)
     assert all(torch.equal(value, state[key]) for key, value in other.state_dict().items())
 
 

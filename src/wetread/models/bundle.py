@@ -192,7 +192,7 @@ def load_reader(name: str | Path, shelves: Sequence[Path] = ()) -> Reader:
     from safetensors.numpy import load_file as load_arrays
     from safetensors.torch import load_file
 
-    from wetread.models.backbones import build_network
+    from wetread.models.backbones import network_of
     from wetread.models.outlier import FeatureStatistics
     from wetread.models.predict import Reader
 
@@ -201,9 +201,7 @@ def load_reader(name: str | Path, shelves: Sequence[Path] = ()) -> Reader:
     _verify(folder, card)
     networks = []
     for index in range(card.networks):
-        network = build_network(
-            card.architecture, card.head, card.input, len(card.labels), softmax=card.task == "multiclass"
-        )
+        network = network_of(card)
         try:
             state = load_file(folder / network_file(index))
             full = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}

@@ -27,10 +27,12 @@ def resolve_architecture(name: str) -> str:
     Raises:
         UsageError: no such encoder; the message suggests the nearest ones.
     """
-    import timm
-
     wanted = ALIASES.get(name.lower(), name)
-    if wanted in OWN or timm.is_model(wanted):
+    if wanted in (*OWN, EMBEDDED):
+        return wanted
+    import timm  # as costly as torch, and not needed for the above
+
+    if timm.is_model(wanted):
         return wanted
     known = [*OWN, *ALIASES, *timm.list_models()]
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
