@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Literal
@@ -13,10 +15,14 @@ from wetread.errors import UsageError, expected
 from wetread.models.registry import EMBEDDED
 from wetread.types import Record
 
-__all__ = ["CLASSIC", "TrainingConfig", "config_to_toml", "load_recipe", "make_config"]
+__all__ = ["CLASSIC", "NAME_PATTERN", "TrainingConfig", "config_to_toml", "load_recipe", "make_config"]
 
 CLASSIC = ("knn", "svm", "logistic")
 """Baselines without gradient descent, on features of the embedded encoder or on raw pixels."""
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""What the card of a reader takes as its name: it becomes the name of a folder."""
+_LONGEST_NAME = 64
 
 
 class TrainingConfig(Record):
@@ -58,7 +64,9 @@ class TrainingConfig(Record):
     gate: bool = Field(True, description="store feature statistics, so that foreign images are refused")
     tensorboard: bool = Field(True, description="write TensorBoard logs into the run folder")
     mlflow: str | None = Field(None, description="MLflow tracking URI, e.g. sqlite:///mlflow.db")
-    name: str | None = Field(None, description="name of the run and its reader; default: model and seed")
+    name: str | None = Field(
+        None, pattern=NAME_PATTERN, description="name of the run and its reader; default: model, mode and seed"
+    )
     population: str = Field("unknown", description="who the images are of, for the card")
     intended_use: str = Field("Research use only. Not a diagnosis.", description="for the card")
     limits: tuple[str, ...] = Field((), description="known limits, for the card")
@@ -67,8 +75,10 @@ class TrainingConfig(Record):
 
     @property
     def run_name(self) -> str:
-        """The given name, else model, mode and seed."""
-        return self.name or f"{self.model}-{self.mode}-seed{self.seed}".replace("/", "-")
+        """The given name, else model, mode and seed, in the letters that a reader's name may have."""
+        ending = f"-{self.mode}-seed{self.seed}"
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", self.model).lstrip("-._") or "model"
+        return self.name or plain[: _LONGEST_NAME - len(ending)] + ending
 
 
 def load_recipe(path: Path) -> dict[str, object]:
@@ -86,9 +96,8 @@ def load_recipe(path: Path) -> dict[str, object]:
     for key in settings:
         if key not in TrainingConfig.model_fields:
             near = difflib.get_close_matches(key, TrainingConfig.model_fields, n=1)
-            raise UsageError(
-                expected(f"settings of `wetread train` in {path.name}", repr(key), f"did you mean {near or 'another'}?")
-            )
+            cure = f"did you mean '{near[0]}'?" if near else "`wetread train --help` lists them"
+            raise UsageError(expected(f"settings of `wetread train` in {path.name}", repr(key), cure))
     return settings
 
 
@@ -122,6 +131,6 @@ def _toml(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
+        # TOML reads JSON strings alike, but forbids the one control character that JSON leaves bare.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)

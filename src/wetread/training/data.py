@@ -32,7 +32,15 @@ from wetread.training.store import Array, ArrayStore
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LabelledImages", "Progress", "gather", "labels_of", "targets_of", "to_float"]
+__all__ = [
+    "LabelledImages",
+    "Progress",
+    "gather",
+    "labels_of",
+    "refuse_missing_classes",
+    "targets_of",
+    "to_float",
+]
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total) while long work goes on."""
@@ -88,6 +96,24 @@ def targets_of(table: pd.DataFrame, meta: DatasetMeta) -> NDArray[np.float32]:
     truth = table["label"]
     columns = [(truth == label).astype(float).where(truth.notna()) for label in labels]
     return np.stack([column.to_numpy(dtype=np.float32, na_value=np.nan) for column in columns], axis=1)
+
+
+def refuse_missing_classes(targets: NDArray[np.float32], labels: tuple[str, ...], part: str) -> None:
+    """Refuse targets (N, outputs) in which a label is the same in all known images of the ``part``.
+
+    Raises:
+        DatasetRefused: names the label.
+    """
+    for label, column in zip(labels, targets.T, strict=True):
+        positive, negative = int((column == 1).sum()), int((column == 0).sum())
+        if not positive or not negative:
+            raise DatasetRefused(
+                expected(
+                    f"{part} images of every class",
+                    f"{positive} with and {negative} without '{label}'",
+                    "check the labels and the split",
+                )
+            )
 
 
 def to_float(pixels: NDArray[np.uint16]) -> Tensor:

@@ -17,23 +17,25 @@ from numpy.typing import NDArray
 
 from wetread.datasets.manifest import Manifest
 from wetread.datasets.splits import assert_no_leak, make_folds
-from wetread.errors import DatasetRefused, SplitRefused, UsageError, expected
+from wetread.errors import DatasetRefused, SplitRefused, TrainingFailed, UsageError, expected
+from wetread.evaluation.operating import choose_operating_points
 from wetread.models.backbones import build_network, embedding_width, load_encoder_weights
 from wetread.models.bundle import round_weights, save_reader
 from wetread.models.card import GateSpec, HeadSpec, InputSpec, ReaderCard
 from wetread.models.networks import KnnHead, Network
 from wetread.models.outlier import FeatureStatistics
 from wetread.models.registry import EMBEDDED, resolve_architecture
-from wetread.provenance import record
+from wetread.provenance import disk_errors, record
 from wetread.runtime import prepare_torch, seed_everything
+from wetread.training.augment import recipe_named
 from wetread.training.baselines import fit_knn, fit_linear
 from wetread.training.config import CLASSIC, TrainingConfig
-from wetread.training.data import LabelledImages, Progress, gather, labels_of
+from wetread.training.data import LabelledImages, Progress, gather, labels_of, refuse_missing_classes
 from wetread.training.features import embed, logits_of
 from wetread.training.finetune import FinetuneTask, finetune
 from wetread.training.finish import Judged, make_card, make_gate, prediction_table
 from wetread.training.prior import restore_prior
-from wetread.training.run import RunFolder, open_run
+from wetread.training.run import RunFolder, open_run, undone_if_refused
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,18 +122,18 @@ def train(
     assert_no_leak(manifest)
     labels_of(manifest.meta)
     run, config = open_run(out, config, resume=resume)
-    prepare_torch(config.threads)
-    seed_everything(config.seed)
-    spec = _input_spec(config)
-    plan = _Plan(config, manifest, spec, run, cache, resume, progress)
-    _refuse_contradictions(plan)
-    parts = _parts(plan)
-    images = gather(manifest, _used(parts), spec, cache, progress)
-    decoded = time.perf_counter()
-    fitted, judged, gate = _fit_parts(plan, images, parts)
-    trained = time.perf_counter()
-    seconds = {"decoding": round(decoded - started, 2), "training": round(trained - decoded, 2)}
-    return _finish(plan, fitted, judged, gate, parts, seconds)
+    with undone_if_refused(run, resume=resume):
+        prepare_torch(config.threads)
+        seed_everything(config.seed)
+        plan = _Plan(config, manifest, _input_spec(config), run, cache, resume, progress)
+        _refuse_contradictions(plan)
+        parts = _parts(plan)
+        images = gather(manifest, _used(parts), plan.spec, cache, progress)
+        decoded = time.perf_counter()
+        fitted, judged, gate = _fit_parts(plan, images, parts)
+        trained = time.perf_counter()
+        seconds = {"decoding": round(decoded - started, 2), "training": round(trained - decoded, 2)}
+        return _finish(plan, fitted, judged, gate, parts, seconds)
 
 
 def _input_spec(config: TrainingConfig) -> InputSpec:
@@ -139,11 +141,15 @@ def _input_spec(config: TrainingConfig) -> InputSpec:
 
 
 def _refuse_contradictions(plan: _Plan) -> None:
+    """Refuse now what would otherwise be found after hours: names, rules, settings that exclude each other."""
+    architecture = plan.architecture
+    recipe_named(plan.config.augment)
+    choose_operating_points([0.25, 0.75], [0, 1], "any", plan.config.operating_points)
     if plan.config.inputs == "pixels" and plan.config.model not in CLASSIC:
         raise UsageError(
             expected("knn, svm or logistic with --inputs pixels", plan.config.model, "use --mode finetune --model cnn")
         )
-    if plan.config.mode == "features" and plan.architecture == "cnn":
+    if plan.config.mode == "features" and architecture == "cnn":
         raise UsageError(expected("an encoder with learned weights for --mode features", "cnn", "use --mode finetune"))
 
 
@@ -177,17 +183,20 @@ def _fit_parts(
 ) -> tuple[list[_Fitted], Judged, tuple[FeatureStatistics, GateSpec] | None]:
     """Fit a network per part; gather what each says of the images it did not see."""
     place = {path: i for i, path in enumerate(images.table["path"])}
-    fitted, judged_rows, distances, gate = [], [], [], None
-    for number, (train_table, judged_table) in enumerate(parts):
-        rows = [np.array([place[path] for path in table["path"]]) for table in (train_table, judged_table)]
-        one = _fit_one(plan, images.take(rows[0]), images.take(rows[1]), number, len(parts))
+    rows = [tuple(np.array([place[path] for path in table["path"]]) for table in pair) for pair in parts]
+    seen = images.take(np.concatenate([judged for _, judged in rows]))
+    labels = labels_of(plan.manifest.meta)
+    refuse_missing_classes(seen.targets, labels, "validation")
+    for trained, _ in rows:
+        refuse_missing_classes(images.targets[trained], labels, "training")
+    fitted, distances, gate = [], [], None
+    for number, (trained, judged) in enumerate(rows):
+        one = _fit_one(plan, images.take(trained), images.take(judged), number, len(parts))
         if plan.config.gate:
             statistics, spec, apart = make_gate(one.trained, one.judged, plan.config)
-            distances.append(apart)
             gate = gate or (statistics, spec)
+            distances.append(apart * gate[1].limit / spec.limit)  # each in units of its own network's limit
         fitted.append(one)
-        judged_rows.append(rows[1])
-    seen = images.take(np.concatenate(judged_rows))
     logits = np.concatenate([one.logits for one in fitted])
     apart_all = np.concatenate(distances) if distances else None
     return fitted, Judged(seen.table, logits, seen.targets, seen.patients, apart_all), gate
@@ -300,7 +309,8 @@ def _finish(
         trained_on,
         history,
     )
-    card = save_reader(plan.run.reader, card, [one.network for one in fitted], gate[0] if gate else None)
+    with disk_errors(plan.run.reader, TrainingFailed):
+        card = save_reader(plan.run.reader, card, [one.network for one in fitted], gate[0] if gate else None)
     predictions = prediction_table(card, plan.manifest, judged, "val" if len(parts) == 1 else "out-of-fold")
     plan.run.write_predictions(predictions)
     plan.run.write_json("results.json", {"metrics": [row.model_dump() for row in card.metrics], "seconds": seconds})

@@ -27,6 +27,8 @@ __all__ = ["Averaging", "FinetuneModule", "mean_auroc", "train_loader", "validat
 _HEAD_RATE = 3.0
 """The new head learns this much faster than the last block of the encoder."""
 _VALIDATION_BATCH = 64
+_RISE = 0.25
+"""Share of the steps in which the one-cycle rate rises."""
 
 logger = logging.getLogger(__name__)
 Batch = tuple[Tensor, Tensor]
@@ -169,7 +171,8 @@ class FinetuneModule(lightning.LightningModule):
         rates = [group["lr"] for group in groups]
         scheduler: torch.optim.lr_scheduler.LRScheduler
         if self.config.schedule == "onecycle":
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=0.25)
+            rise = _RISE + (0.01 if steps * _RISE == 1 else 0.0)  # torch divides by zero where one step rises
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=rise)
         else:
             scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wetread.errors import TrainingFailed, UsageError, expected
-from wetread.provenance import atomic_file, disk_errors, write_json_atomically
+from wetread.errors import TrainingFailed, UsageError, WetreadError, expected
+from wetread.provenance import atomic_file, disk_errors
 from wetread.training.config import TrainingConfig, config_to_toml, load_recipe, make_config
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RunFolder", "open_run"]
+__all__ = ["RunFolder", "open_run", "undone_if_refused"]
 
 CONFIG_FILE = "config.toml"
 
@@ -36,19 +39,16 @@ class RunFolder:
 
     def write_json(self, name: str, content: Any) -> None:
         """Write ``content`` whole or not at all."""
-        with disk_errors(self.path, TrainingFailed):
-            write_json_atomically(self.path / name, content)
+        self.write_text(name, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
         """Write ``text`` whole or not at all."""
-        with disk_errors(self.path, TrainingFailed):
-            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(self.path / name) as part:
-                part.write_text(text, encoding="utf-8")
+        with atomic_file(self.path / name, TrainingFailed) as part:
+            part.write_text(text, encoding="utf-8")
 
     def write_predictions(self, table: pd.DataFrame, name: str = "predictions.parquet") -> None:
         """Write the validation (or out-of-fold) predictions."""
-        with disk_errors(self.path, TrainingFailed), atomic_file(self.path / name) as part:
+        with atomic_file(self.path / name, TrainingFailed) as part:
             table.to_parquet(part, index=False)
 
 
@@ -71,3 +71,18 @@ def open_run(path: Path, config: TrainingConfig, *, resume: bool) -> tuple[RunFo
         path.mkdir(parents=True, exist_ok=True)
     run.write_text(CONFIG_FILE, config_to_toml(config))
     return run, config
+
+
+@contextlib.contextmanager
+def undone_if_refused(run: RunFolder, *, resume: bool) -> Iterator[None]:
+    """Take the folder of a new run away again where it failed before it made anything but its settings.
+
+    The mended command can then be typed again: a run folder is never overwritten.
+    """
+    try:
+        yield
+    except WetreadError:
+        if not resume and [path.name for path in run.path.iterdir()] == [CONFIG_FILE]:
+            (run.path / CONFIG_FILE).unlink()
+            run.path.rmdir()
+        raise
