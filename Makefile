@@ -10,8 +10,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV_VERSION := 0.13.8
 JOBS ?= 2
+KERMANY ?= ../shared/data/kermany-cxr
+WORK ?= runs/kermany
 
-.PHONY: help setup demo test lint types layers lock clean
+.PHONY: help setup demo test lint types layers kermany zoo bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -21,7 +23,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "expected Python >= 3.11, got $$($(PYTHON) -V); set PYTHON=/path/to/python3.11" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
@@ -56,6 +58,20 @@ test: $(STAMP)  ## everything that CI runs: lint, types, layers, all tests
 	stage "layers" $(BIN)/python -m pytest -q tests/architecture
 	echo "== tests"
 	$(BIN)/python -m pytest -q -n $(JOBS)
+
+# The figures of results/, each by one command. KERMANY names the folder with train/ and test/.
+kermany: $(STAMP)  ## results/kermany.csv: three seeds of the recipe, baselines, published peers (hours)
+	$(BIN)/python -m benchmarks.kermany --data $(KERMANY) --work $(WORK) --out results/kermany.csv
+
+zoo: $(STAMP)  ## put seed 0 of `make kermany` on the shelf of shipped readers
+	$(BIN)/python -m recipes.ship $(WORK)/chest-pneumonia-seed0
+
+bench: $(STAMP)  ## the other figures of results/; run it on a quiet machine
+	$(BIN)/python -m benchmarks.startup --out results/startup.csv
+	$(BIN)/python -m benchmarks.phantoms --out results/phantoms.csv
+	$(BIN)/python -m benchmarks.dataset_check $(KERMANY) --out results/dataset_check.csv
+	$(BIN)/python -m benchmarks.read_speed --out results/read_speed.csv
+	$(BIN)/python -m benchmarks.training_speed --dataset $(WORK)/dataset --out results/training_speed.csv
 
 lock: $(STAMP)  ## resolve requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra mlflow --universal --generate-hashes \
