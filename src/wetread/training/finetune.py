@@ -91,11 +91,12 @@ def _callbacks(task: FinetuneTask, progress: Progress | None) -> tuple[list[Call
         filename="best",
         monitor="val_auroc",
         mode="max",
-        save_last=True,
         enable_version_counter=False,
     )
+    # ``save_last`` of the best checkpoint is written only when there is a new best; a resumed run needs every epoch.
+    last = ModelCheckpoint(task.folder / "checkpoints", filename="last", enable_version_counter=False)
     stop = EarlyStopping("val_auroc", mode="max", patience=task.config.patience, check_finite=False)
-    callbacks: list[Callback] = [best, stop, _Report(task.title, progress)]
+    callbacks: list[Callback] = [best, last, stop, _Report(task.title, progress)]
     if task.config.averaging:
         callbacks.insert(0, Averaging(task.config.averaging))
     return callbacks, best
@@ -127,7 +128,7 @@ def finetune(
     last = task.folder / "checkpoints" / "last.ckpt"
     with disk_errors(task.folder, TrainingFailed):
         _fit(_trainer(task, callbacks), module, task, last if resume and last.is_file() else None)
-    _load_best(module, Path(best.best_model_path or best.last_model_path))
+    _load_best(module, Path(best.best_model_path or last))
     return network.eval()
 
 

@@ -25,4 +25,4 @@ def restore_prior(head: nn.Module, targets: NDArray[np.float32], *, softmax: boo
     total, positive = known.sum(0), np.nansum(targets, axis=0)
     shift = np.log(positive / total) if softmax else np.log(positive / (total - positive))
     with torch.no_grad():
-        layers[-1].bias += torch.from_numpy(shift.astype(np.float32))
+        layers[-1].bias.add_(torch.from_numpy(shift.astype(np.float32)))
