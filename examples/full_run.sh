@@ -4,7 +4,7 @@
 #   bash examples/full_run.sh OUT
 #
 # OUT is a new folder; everything lands in it. The films are synthetic, so that nothing is downloaded and
-# every answer can be checked against what was planted. On two cores it takes a few minutes; smaller:
+# every answer can be checked against what was planted. On two cores it takes several minutes; smaller:
 #
 #   IMAGES=90 SIZE=96 EPOCHS=2 RESAMPLES=200 bash examples/full_run.sh OUT
 #
