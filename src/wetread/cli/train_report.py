@@ -63,17 +63,19 @@ def learning_curves(run: RunFolder) -> dict[str, str]:
     """
     from wetread.evaluation.plots import learning_plot
 
-    logs = sorted(run.path.glob("logs/metrics.csv")) + sorted(run.path.glob("fold-*/logs/metrics.csv"))
+    # A run that was stopped and resumed has metrics-1.csv, metrics-2.csv ... before metrics.csv.
+    logs = sorted(run.path.glob("logs/metrics*.csv")) + sorted(run.path.glob("fold-*/logs/metrics*.csv"))
     losses: dict[str, list[tuple[int, float]]] = defaultdict(list)
     areas: dict[str, list[tuple[int, float]]] = defaultdict(list)
     rows = [row | {"network": _network(path)} for path in logs for row in _rows(path)]
+    several = len({row["network"] for row in rows}) > 1
     if not rows:
         return {}
     for row in rows:
         for column, target in (("train_loss", losses), ("val_loss", losses), ("val_auroc", areas)):
             value = float(row.get(column) or "nan")
             if math.isfinite(value):
-                name = column.replace("_", " ") if len(logs) == 1 else f"{column.replace('_', ' ')} {row['network']}"
+                name = f"{column.replace('_', ' ')} {row['network']}" if several else column.replace("_", " ")
                 target[name].append((int(row["epoch"]), value))
     _write_metrics(run, rows)
     return {

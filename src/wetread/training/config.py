@@ -63,7 +63,7 @@ class TrainingConfig(Record):
     )
     gate: bool = Field(True, description="store feature statistics, so that foreign images are refused")
     tensorboard: bool = Field(True, description="write TensorBoard logs into the run folder")
-    mlflow: str | None = Field(None, description="MLflow tracking URI, e.g. sqlite:///mlflow.db")
+    mlflow: str | None = Field(None, description="MLflow tracking URI, e.g. http://localhost:5000")
     name: str | None = Field(
         None, pattern=NAME_PATTERN, description="name of the run and its reader; default: model, mode and seed"
     )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import pickle
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -68,21 +73,35 @@ class _Report(Callback):
 
 def _loggers(task: FinetuneTask) -> list[Logger]:
     config, folder = task.config, task.folder
+    _set_aside(folder / "logs" / "metrics.csv")
     found: list[Logger] = [CSVLogger(folder, name="", version="logs")]
     if config.tensorboard:
         found.append(TensorBoardLogger(folder, name="", version="tensorboard"))
     if config.mlflow:
-        from lightning.pytorch.loggers import MLFlowLogger
-
-        try:
-            tracker = MLFlowLogger("wetread", run_name=config.run_name, tracking_uri=config.mlflow)
-        except ModuleNotFoundError as error:
-            raise TrainingFailed(
-                expected("MLflow to be installed", "no such package", "install wetread[mlflow] or drop --mlflow")
-            ) from error
-        tracker.log_hyperparams(config.model_dump())
-        found.append(tracker)
+        found.append(_tracker(config))
     return found
+
+
+def _set_aside(log: Path) -> None:
+    """Keep the figures of an interrupted run beside those to come: Lightning begins its file anew."""
+    if log.is_file():
+        log.rename(log.with_name(f"metrics-{len(list(log.parent.glob('metrics-*.csv'))) + 1}.csv"))
+
+
+def _tracker(config: TrainingConfig) -> Logger:
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    try:
+        tracker = MLFlowLogger("wetread", run_name=config.run_name, tracking_uri=config.mlflow)
+        tracker.log_hyperparams(config.model_dump())
+    except ModuleNotFoundError as error:
+        raise TrainingFailed(
+            expected("MLflow to be installed", "no such package", "install wetread[mlflow] or drop --mlflow")
+        ) from error
+    except Exception as error:  # many trees of errors, whose texts quote the address and a password in it
+        cure = "check --mlflow or drop it: a database needs the whole mlflow package, a folder MLFLOW_ALLOW_FILE_STORE"
+        raise TrainingFailed(expected("an MLflow store", type(error).__name__, cure)) from error
+    return tracker
 
 
 def _callbacks(task: FinetuneTask, progress: Progress | None) -> tuple[list[Callback], ModelCheckpoint]:
@@ -125,11 +144,36 @@ def finetune(
     # Lightning says what it found (GPU, tips) at info level; a person asked for a bar, not for that.
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    last = task.folder / "checkpoints" / "last.ckpt"
-    with disk_errors(task.folder, TrainingFailed):
-        _fit(_trainer(task, callbacks), module, task, last if resume and last.is_file() else None)
+    checkpoint = _last_checkpoint(task.folder) if resume else None
+    with disk_errors(task.folder, TrainingFailed), _own_interrupt():
+        _fit(_trainer(task, callbacks), module, task, checkpoint)
     _load_best(module, Path(best.best_model_path or last))
     return network.eval()
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """Return the last whole epoch of a run, or None where it was stopped before its first."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        return None
+    try:
+        torch.load(last, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingFailed(
+            expected(f"a whole checkpoint in {last}", "a damaged one", "remove it to begin anew, or start a new run")
+        ) from error
+    return last
+
+
+@contextlib.contextmanager
+def _own_interrupt() -> Iterator[None]:
+    """Give Ctrl-C back to its owner: Lightning turns it off for good once it was pressed."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def _trainer(task: FinetuneTask, callbacks: Sequence[Callback]) -> lightning.Trainer:
@@ -151,7 +195,9 @@ def _fit(trainer: lightning.Trainer, module: FinetuneModule, task: FinetuneTask,
     with warnings.catch_warnings():
         # Batches are slices of an array in memory: worker processes would only copy them.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # A run that is resumed has both folders; nothing in them is lost.
         warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*Experiment logs directory.*exists and is not empty.*")
         # torch renamed a helper that Lightning still calls by its old name.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
         try:
