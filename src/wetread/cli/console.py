@@ -11,7 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -19,13 +19,27 @@ from pydantic import BaseModel
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Advance", "log_to_stderr", "print_json", "progress", "spinner", "stderr", "stdout", "warn"]
+__all__ = [
+    "Advance",
+    "Staged",
+    "log_to_stderr",
+    "print_json",
+    "progress",
+    "spinner",
+    "staged_progress",
+    "stderr",
+    "stdout",
+    "warn",
+]
 
 PLAIN_EVERY_S = 5.0
 """Seconds between the lines of progress in a log."""
 
 Advance = Callable[[int, int], None]
 """Called with (done, total)."""
+
+Staged = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
 
 
 def stdout() -> Console:
@@ -110,6 +124,22 @@ def progress(text: str, unit: str = "images") -> Iterator[Advance]:
             per_second = bar.tasks[0].speed
             speed = f"{per_second:.1f} {unit}/s" if per_second else ""
             bar.update(task, completed=done, total=total, speed=speed)
+
+        yield advance
+
+
+@contextmanager
+def staged_progress() -> Iterator[Staged]:
+    """Yield a callback (stage, done, total) that shows one bar per stage, one after the other."""
+    with ExitStack() as stack:
+        shown: dict[str, Advance] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in shown:
+                stack.close()
+                shown.clear()
+                shown[stage] = stack.enter_context(progress(stage.capitalize()))
+            shown[stage](done, total)
 
         yield advance
 

@@ -80,14 +80,18 @@ def command(
 
 def predict(reader: str, manifest: Manifest, split: str) -> pd.DataFrame:
     """Return the predictions of a reader on one split of a manifest."""
-    from wetread.cli.console import progress
+    from wetread.cli.console import staged_progress
     from wetread.models.bundle import load_reader
     from wetread.training.predictions import predict_manifest
 
-    with progress(f"Reading {manifest.meta.name}, {split}") as advance:
-        return predict_manifest(
-            load_reader(reader), manifest, split=split, progress=lambda _, done, total: advance(done, total)
-        )
+    with staged_progress() as advance:
+        return predict_manifest(load_reader(reader, _shelves()), manifest, split=split, progress=advance)
+
+
+def _shelves() -> list[Path]:
+    from wetread.settings import load_settings
+
+    return [load_settings().paths.readers]
 
 
 def _resolve(target: str, data: Path | None, split: str | None, reader: str | None) -> _Target:
@@ -119,7 +123,7 @@ def _read_manifest(target: str, data: Path, split: str, reader: str | None) -> _
 
     if reader is not None:
         raise UsageError(expected("one reader", f"{target} and --reader {reader}", "leave one out"))
-    card = load_card(find_reader(target))
+    card = load_card(find_reader(target, _shelves()))
     manifest = load_manifest(data)
     assert_no_leak(manifest)  # before an hour of reading, not after it
     return _Target(predict(target, manifest, split), str(data), card, manifest)
@@ -130,7 +134,7 @@ def _card(reader: str | None, folder: Path) -> ReaderCard | None:
     from wetread.models.bundle import find_reader, load_card
 
     if reader is not None:
-        return load_card(find_reader(reader))
+        return load_card(find_reader(reader, _shelves()))
     for place in (folder, folder / "reader"):
         if (place / "card.json").is_file():
             return load_card(place)

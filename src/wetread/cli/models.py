@@ -137,5 +137,5 @@ def _estimate(value: Estimate) -> str:
     if value.value is None:
         return f"not given ({value.note})"
     if value.low is None or value.high is None:
-        return f"{value.value:.3f} (no interval: {value.note or 'not computed'})"
+        return f"{value.value:.3f} ({value.note or 'no interval'})"
     return f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"

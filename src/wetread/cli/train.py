@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wetread.cli.console import Advance, print_json, progress, stdout
+from wetread.cli.console import print_json, staged_progress, stdout
 from wetread.settings import load_settings
 from wetread.training.config import TrainingConfig, load_recipe, make_config
 from wetread.types import Estimate
 
 if TYPE_CHECKING:
-    from wetread.training.data import Progress
     from wetread.training.fit import TrainingResult
 
-__all__ = ["command", "staged_progress"]
+__all__ = ["command"]
 
 _EPILOG = "Example: wetread train datasets/kermany --mode finetune --epochs 8 --seed 1"
-
-
-@contextmanager
-def staged_progress() -> Iterator[Progress]:
-    """Yield a callback (stage, done, total) that shows one bar per stage, one after the other."""
-    with ExitStack() as stack:
-        shown: dict[str, Advance] = {}
-
-        def advance(stage: str, done: int, total: int) -> None:
-            if stage not in shown:
-                stack.close()
-                shown.clear()
-                shown[stage] = stack.enter_context(progress(stage.capitalize()))
-            shown[stage](done, total)
-
-        yield advance
 
 
 def _run(dataset: Path, recipe: Path | None, out: Path | None, resume: bool, as_json: bool, **flags: Any) -> None:

@@ -115,6 +115,8 @@ def save_reader(
         if statistics is not None:
             save_arrays({k: np.asarray(v) for k, v in statistics.tensors().items()}, scratch / _GATE_FILE)
             hashes[_GATE_FILE] = _sha256(scratch / _GATE_FILE)
+        for name in hashes:
+            (scratch / name).chmod(0o644)  # safetensors writes for the owner alone; a bundle is to be shared
         final = card.model_copy(update={"weights": hashes, "networks": len(networks)})
         (scratch / "card.json").write_text(final.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (scratch / "README.md").write_text(card_readme(final), encoding="utf-8")

@@ -147,7 +147,7 @@ def finetune(
     checkpoint = _last_checkpoint(task.folder) if resume else None
     with disk_errors(task.folder, TrainingFailed), _own_interrupt():
         _fit(_trainer(task, callbacks), module, task, checkpoint)
-    _load_best(module, Path(best.best_model_path or last))
+    _load_best(module, Path(best.best_model_path or task.folder / "checkpoints" / "last.ckpt"))
     return network.eval()
 
 
