@@ -99,6 +99,16 @@ def test_resuming_a_finished_run_changes_no_weight(tmp_path: Path) -> None:
     assert all(torch.equal(kept[key], again[key]) for key in kept)
 
 
+def test_an_epoch_after_the_best_is_not_lost(tmp_path: Path) -> None:
+    """At a rate of next to nothing the first epoch stays the best: the run goes on behind the third all the same."""
+    still = {"learning_rate": 1e-12, "averaging": 0.0, "epochs": 4, "patience": 9}
+    with pytest.raises(Interrupted, match="go on with --resume"):
+        finetune(network_of(), task_of(tmp_path, **still), progress=stop_after(3 * 48 + 16))
+    seen: list[int] = []
+    finetune(network_of(), task_of(tmp_path, **still), resume=True, progress=lambda _, done, __: seen.append(done))
+    assert seen[0] == 3 * 48 + 16
+
+
 def test_a_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:
     finetune(network_of(), task_of(tmp_path, epochs=1))
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"no checkpoint")
@@ -183,7 +193,7 @@ def test_mlflow_gets_settings_and_figures(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_store_that_mlflow_cannot_open_is_one_line_without_the_address(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     task = task_of(tmp_path, epochs=1, mlflow="gopher://user:secret@nowhere/runs")
-    with pytest.raises(TrainingFailed, match="expected an MLflow store, got .*; check --mlflow or drop it") as caught:
+    with pytest.raises(TrainingFailed, match=r"expected an MLflow store, got .*; check --mlflow or drop it") as caught:
         finetune(network_of(), task)
     assert "secret" not in str(caught.value)
 

@@ -11,7 +11,7 @@ from wetread.datasets.manifest import Manifest
 from wetread.datasets.splits import assert_no_leak
 from wetread.errors import DatasetRefused, SplitRefused, expected
 from wetread.models.predict import Reader
-from wetread.training.data import LabelledImages, Progress, gather, to_float
+from wetread.training.data import LabelledImages, Progress, gather, labels_of, to_float
 from wetread.training.finish import Judged, prediction_table
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def predict_manifest(
 
     Raises:
         SplitRefused: the split leaks, or has no images.
-        DatasetRefused: the reader's classes are not those of the data set.
+        DatasetRefused: the task or the classes of the data set are not those of the reader.
     """
     assert_no_leak(manifest)
     _refuse_other_labels(reader, manifest)
@@ -50,7 +50,12 @@ def predict_manifest(
 
 
 def _refuse_other_labels(reader: Reader, manifest: Manifest) -> None:
-    if manifest.meta.labelled and tuple(manifest.meta.classes) != tuple(reader.card.classes):
+    labels_of(manifest.meta)
+    if manifest.meta.task != reader.card.task:
+        raise DatasetRefused(
+            expected(f"a {reader.card.task} data set", f"a {manifest.meta.task} one", "map the labels when importing")
+        )
+    if tuple(manifest.meta.classes) != tuple(reader.card.classes):
         raise DatasetRefused(
             expected(
                 f"a data set with the reader's classes {', '.join(reader.card.classes)}",
