@@ -156,7 +156,7 @@ def test_nothing_tracked_is_tied_to_a_place(repository: Path, tracked: list[Path
 @pytest.mark.parametrize(
     "line",
     [
-        "--index-url http:" + "//10.0.0.1/simple",
+        "--index" + "-url http:" + "//10.0.0.1/simple",
         "uv = { url = 'https:" + "//pypi.example.org/simple' }",
         "x @ https:" + "//files.pythonhosted.org/packages/x.whl",
         "DATA = '/" + "work/shared/data'",
