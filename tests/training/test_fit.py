@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,6 @@ from wetread.training.fit import TrainingResult, train
 from wetread.types import Task
 
 TASKS: tuple[Task, ...] = ("binary", "multiclass", "multilabel")
-pytestmark = pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_the_run_folder_holds_what_the_design_says(
     assert provenance["seed"] == 1
     assert provenance["hashes"]["model.safetensors"] == result.card.sha256
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), result.predictions)
-    assert list((folder / "tensorboard").glob("events.out.tfevents.*")) if task == "binary" else True
+    assert bool(list((folder / "tensorboard").glob("events.out.tfevents.*"))) == result.config.tensorboard
     leftovers = [path.name for path in folder.rglob(".*")]
     assert leftovers == []
 
@@ -219,6 +220,20 @@ def test_features_are_computed_once(binary: Manifest, tmp_path: Path, monkeypatc
     hashes = [train(binary, config, tmp_path / name, cache=tmp_path / "cache").card.sha256 for name in "ab"]
     assert hashes[0] == hashes[1]
     assert sum(asked) == int(binary.table["split"].isin(["train", "val"]).sum())
+
+
+def test_a_head_on_features_needs_no_lightning(binary: Manifest, tmp_path: Path) -> None:
+    """It takes seconds to import, longer than the fit: looked at in a process of its own."""
+    binary.save(tmp_path / "set")
+    code = (
+        "import sys; from pathlib import Path; from wetread.datasets.manifest import load_manifest;"
+        "from wetread.training.fit import train; from wetread.training.config import TrainingConfig;"
+        "config = TrainingConfig(model='logistic', inputs='pixels', image_size=32, threads=1);"
+        f"train(load_manifest({str(tmp_path / 'set')!r}), config, Path({str(tmp_path / 'run')!r}));"
+        "print('HEAVY', sorted({'lightning', 'timm', 'tensorboard', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "HEAVY []" in done.stdout
 
 
 def test_folds_judge_every_image_once_by_a_network_that_did_not_see_it(binary: Manifest, tmp_path: Path) -> None:

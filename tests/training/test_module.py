@@ -10,7 +10,6 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from tests.training.support import blobs, tiny
@@ -19,7 +18,8 @@ from wetread.models.card import HeadSpec, InputSpec
 from wetread.models.inputs import normalise
 from wetread.models.networks import Network
 from wetread.training.finetune import FinetuneTask, finetune
-from wetread.training.module import Averaging, mean_auroc, parameter_groups, train_loader, validation_loader
+from wetread.training.module import Averaging, parameter_groups, train_loader, validation_loader
+from wetread.training.score import mean_auroc
 
 SPEC = InputSpec(height=32, width=32)
 
@@ -28,28 +28,6 @@ def network_of(architecture: str = "cnn", outputs: int = 1, head: str = "linear"
     torch.manual_seed(0)
     spec = HeadSpec(kind="mlp" if head == "mlp" else "linear")
     return build_network(architecture, spec, SPEC, outputs, softmax=False)
-
-
-def test_mean_auroc_is_the_mean_of_scikit_learns() -> None:
-    rng = np.random.default_rng(0)
-    scores = rng.normal(size=(60, 3))
-    targets = (rng.random((60, 3)) < 0.4).astype(np.float32)
-    assert mean_auroc(scores, targets) == pytest.approx(roc_auc_score(targets, scores, average="macro"))
-    targets[::4, 1] = np.nan
-    known = ~np.isnan(targets[:, 1])
-    wanted = [
-        roc_auc_score(targets[:, 0], scores[:, 0]),
-        roc_auc_score(targets[known, 1], scores[known, 1]),
-        roc_auc_score(targets[:, 2], scores[:, 2]),
-    ]
-    assert mean_auroc(scores, targets) == pytest.approx(np.mean(wanted))
-
-
-def test_mean_auroc_leaves_out_what_has_one_class() -> None:
-    scores = np.array([[0.1, 0.9], [0.4, 0.1], [0.35, 0.2], [0.8, 0.3]])
-    targets = np.array([[0, 1], [0, 1], [1, 1], [1, np.nan]], dtype=np.float32)
-    assert mean_auroc(scores, targets) == 0.75  # 3 of 4 pairs of the first output are in order
-    assert np.isnan(mean_auroc(scores[:, 1:], targets[:, 1:]))
 
 
 @pytest.mark.parametrize("architecture", ["cnn", "tf_efficientnet_lite0", "resnet18", "vit_tiny_patch16_224"])

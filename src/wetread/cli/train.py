@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wetread.cli.console import print_json, staged_progress, stdout
-from wetread.settings import load_settings
+from wetread.errors import UsageError, expected
 from wetread.training.config import TrainingConfig, load_recipe, make_config
 from wetread.types import Estimate
 
@@ -18,16 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_EPILOG = "Example: wetread train datasets/kermany --mode finetune --epochs 8 --seed 1"
-
 
 def _run(dataset: Path, recipe: Path | None, out: Path | None, resume: bool, as_json: bool, **flags: Any) -> None:
-    """Train a reader on a data set with a patient-grouped split; the test split stays closed.
-
-    Writes a run folder (settings, logs, checkpoints, predictions, report) with the reader in it.
-    """
     from wetread.cli.train_report import write_report
     from wetread.datasets.manifest import load_manifest
+    from wetread.settings import load_settings
     from wetread.training.fit import train
 
     settings = load_settings()
@@ -36,6 +31,8 @@ def _run(dataset: Path, recipe: Path | None, out: Path | None, resume: bool, as_
     if settings.runtime.threads and not config.threads:
         config = config.model_copy(update={"threads": settings.runtime.threads})
     folder = out or settings.paths.runs / "train" / config.run_name
+    if resume:
+        _refuse_other_settings(folder, given)
     with staged_progress() as advance:
         result = train(
             load_manifest(dataset), config, folder, cache=settings.paths.cache, resume=resume, progress=advance
@@ -44,6 +41,21 @@ def _run(dataset: Path, recipe: Path | None, out: Path | None, resume: bool, as_
     if as_json:
         return print_json(_facts(result) | {"report": str(page)})
     _print(result, page)
+
+
+def _refuse_other_settings(folder: Path, given: dict[str, Any]) -> None:
+    """A resumed run keeps its own settings: a flag that says otherwise must not be dropped in silence."""
+    stored = folder / "config.toml"
+    if not stored.is_file():
+        return  # training says that there is nothing to resume
+    settings = load_recipe(stored)
+    own = make_config(settings)
+    for key in given:
+        if getattr(make_config(settings | {key: given[key]}), key) != getattr(own, key):
+            flag = f"--{key.replace('_', '-')}"
+            raise UsageError(
+                expected("the settings of the run", f"another {key}", f"leave {flag} out or start a new run")
+            )
 
 
 def _facts(result: TrainingResult) -> dict[str, Any]:
@@ -124,6 +136,8 @@ def command(**values: Any) -> None:
     """Train a reader on a data set with a patient-grouped split; the test split stays closed.
 
     Writes a run folder (settings, logs, checkpoints, predictions, report) with the reader in it.
+
+    Example: wetread train datasets/kermany --mode finetune --epochs 8 --seed 1
     """
     _run(**values)
 

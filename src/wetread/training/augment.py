@@ -94,6 +94,10 @@ class AugmentParameters:
         """The parameters of one image, as a batch of one."""
         return AugmentParameters(*(getattr(self, field.name)[index : index + 1] for field in fields(self)))
 
+    def to(self, device: torch.device) -> AugmentParameters:
+        """The same parameters where the images are."""
+        return AugmentParameters(*(getattr(self, field.name).to(device) for field in fields(self)))
+
 
 def recipe_named(name: str, allowed_flips: tuple[str, ...] = ()) -> Recipe:
     """Return a recipe by name; mirrored only when the data set allows ``horizontal`` flips.
@@ -140,6 +144,7 @@ def sample(recipe: Recipe, count: int, generator: torch.Generator) -> AugmentPar
 
 def apply(batch: Tensor, params: AugmentParameters) -> Tensor:
     """Apply the parameters to float32 (N, 1, H, W) in [0, 1]; same shape and range."""
+    params = params.to(batch.device)
     batch = _warp(batch, params)
     batch = _expose(batch, params)
     batch = _resolve(batch, params)
@@ -161,7 +166,7 @@ def _warp(batch: Tensor, params: AugmentParameters) -> Tensor:
         torch.stack([sin * x_scale, cos * y_scale, params.shift[:, 1]], 1),
     )
     matrix = torch.stack(rows, 1)  # (N, 2, 3)
-    if torch.equal(matrix, torch.eye(2, 3).expand_as(matrix)):
+    if torch.equal(matrix, torch.eye(2, 3, device=matrix.device).expand_as(matrix)):
         return batch
     grid = F.affine_grid(matrix, list(batch.shape), align_corners=False)
     return F.grid_sample(batch, grid, align_corners=False)
@@ -207,7 +212,7 @@ def _grain(batch: Tensor, params: AugmentParameters) -> Tensor:
     grains = []
     for seed in params.noise_seed.tolist():
         grains.append(torch.randn(batch.shape[1:], generator=torch.Generator().manual_seed(seed)))
-    return (batch + torch.stack(grains) * _column(params.noise)).clamp(0, 1)
+    return (batch + torch.stack(grains).to(batch.device) * _column(params.noise)).clamp(0, 1)
 
 
 def _cover(batch: Tensor, params: AugmentParameters) -> Tensor:

@@ -15,7 +15,7 @@ from torch import nn
 
 from wetread.errors import DatasetRefused, UsageError, expected
 from wetread.models.networks import KnnHead
-from wetread.training.module import mean_auroc
+from wetread.training.score import mean_auroc
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

@@ -32,7 +32,6 @@ from wetread.training.baselines import fit_knn, fit_linear
 from wetread.training.config import CLASSIC, TrainingConfig
 from wetread.training.data import LabelledImages, Progress, gather, labels_of, refuse_missing_classes
 from wetread.training.features import embed, logits_of
-from wetread.training.finetune import FinetuneTask, finetune
 from wetread.training.finish import Judged, make_card, make_gate, prediction_table
 from wetread.training.prior import restore_prior
 from wetread.training.run import RunFolder, open_run, undone_if_refused
@@ -205,6 +204,8 @@ def _fit_parts(
 def _fit_one(plan: _Plan, train_images: LabelledImages, judged: LabelledImages, number: int, count: int) -> _Fitted:
     if plan.classic:
         return _fit_classic(plan, plan.classic, train_images, judged)
+    from wetread.training.finetune import FinetuneTask, finetune  # Lightning takes seconds to import
+
     head = HeadSpec(kind=plan.config.head, dropout=plan.config.dropout)
     network = build_network(
         plan.architecture,

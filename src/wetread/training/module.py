@@ -9,8 +9,6 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
-from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
@@ -21,8 +19,9 @@ from wetread.training import augment
 from wetread.training.config import TrainingConfig
 from wetread.training.data import LabelledImages, to_float
 from wetread.training.losses import classification_loss
+from wetread.training.score import mean_auroc
 
-__all__ = ["Averaging", "FinetuneModule", "mean_auroc", "train_loader", "validation_loader"]
+__all__ = ["Averaging", "FinetuneModule", "parameter_groups", "train_loader", "validation_loader"]
 
 _HEAD_RATE = 3.0
 """The new head learns this much faster than the last block of the encoder."""
@@ -32,17 +31,6 @@ _RISE = 0.25
 
 logger = logging.getLogger(__name__)
 Batch = tuple[Tensor, Tensor]
-
-
-def mean_auroc(logits: NDArray[np.floating], targets: NDArray[np.floating]) -> float:
-    """Mean AUROC of the outputs that have both classes among the known targets; NaN if none has."""
-    values = []
-    for column in range(targets.shape[1]):
-        known = ~np.isnan(targets[:, column])
-        truth = targets[known, column]
-        if 0 < truth.sum() < len(truth):
-            values.append(float(roc_auc_score(truth, logits[known, column])))
-    return float(np.mean(values)) if values else float("nan")
 
 
 class _Rows(Dataset[Batch]):
@@ -112,7 +100,8 @@ class FinetuneModule(lightning.LightningModule):
         self.config = config
         self.recipe = recipe
         self.softmax = softmax
-        self.class_weights = weights
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", weights, persistent=False)  # goes to the device with the network
         self.validation: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, batch: Tensor) -> Tensor:
@@ -161,7 +150,7 @@ class FinetuneModule(lightning.LightningModule):
         targets = torch.cat([pair[1] for pair in self.validation])
         self.validation.clear()
         self.log("val_loss", self._loss(logits, targets))
-        self.log("val_auroc", mean_auroc(logits.numpy(), targets.numpy()), prog_bar=True)
+        self.log("val_auroc", mean_auroc(logits.cpu().numpy(), targets.cpu().numpy()), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW with discriminative rates, one-cycle or cosine over the whole run."""
