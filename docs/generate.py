@@ -62,7 +62,9 @@ def exit_codes() -> str:
     }
     for name in errors.__all__:
         found = getattr(errors, name)
-        if isinstance(found, type) and "exit_code" in vars(found) and found.exit_code not in rows:
+        if not (isinstance(found, type) and issubclass(found, errors.WetreadError)):
+            continue
+        if "exit_code" in vars(found) and found.exit_code not in rows:
             line = (found.__doc__ or "").split("\n")[0].rstrip(".")
             rows[found.exit_code] = line[:1].lower() + line[1:]
     rows[1] = "a run failed, or some of several items did: a failures file says which"

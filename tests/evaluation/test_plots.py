@@ -10,7 +10,7 @@ import pytest
 
 from tests.evaluation.tables import binary_table, multiclass_table, spec_of
 from wetread.evaluation.operating import choose_operating_points
-from wetread.evaluation.plots import confusion_plot, result_plots
+from wetread.evaluation.plots import confusion_plot, learning_plot, result_plots
 from wetread.evaluation.protocol import evaluate
 from wetread.evaluation.result import EvaluationResult
 
@@ -101,3 +101,9 @@ def test_matplotlib_is_not_imported_until_something_is_drawn() -> None:
     code = "import sys, wetread.evaluation.plots, wetread.evaluation.protocol; print('matplotlib' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_every_learning_curve_is_drawn() -> None:
+    series = {f"val loss fold-{k}": [(0, 0.5 + k / 10), (1, 0.4)] for k in range(7)}
+    svg = learning_plot(series, "loss", "Loss")
+    assert all(name in svg for name in series)

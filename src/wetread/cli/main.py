@@ -29,21 +29,21 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "read": Verb("wetread.cli.read:command", "Read images: probability, decision, heat map, gate."),
-    "dataset": Verb("wetread.cli.dataset:app", "Import images into a table, check it, divide it by patient."),
+    "dataset": Verb("wetread.cli.dataset:app", "Import images, check them, divide them by patient."),
     "train": Verb("wetread.cli.train:command", "Train a reader on a dataset."),
     "evaluate": Verb("wetread.cli.evaluate:command", "Measure a reader, every figure with its interval."),
     "explain": Verb("wetread.cli.explain:command", "Show where a reader looked."),
     "models": Verb("wetread.cli.models:app", "List, show, export and import readers."),
     "doctor": Verb("wetread.cli.doctor:command", "Check this installation and say how to mend it."),
-    "demo": Verb("wetread.cli.demo:command", "Make studies, train on them, evaluate, read: the whole in a minute."),
+    "demo": Verb("wetread.cli.demo:command", "All of it once, on synthetic studies, in a minute."),
 }
 
 _EXAMPLES = """\
 Examples:
-  wetread demo                              everything once, on synthetic studies
-  wetread read film.dcm                     one image with the shipped reader
-  wetread read folder/ --out reads/         a folder, with HTML reports
-  wetread dataset import folder/            the first step to a reader of your own"""
+  wetread demo                          everything once, on synthetic studies
+  wetread read film.dcm                 one image with the shipped reader
+  wetread read folder/ --out reads/     a folder, with HTML reports
+  wetread dataset import folder/        the first step to a reader of your own"""
 
 _DISCLAIMER = "Research use only. Not a diagnosis."
 
