@@ -12,6 +12,7 @@ UV_VERSION := 0.13.8
 JOBS ?= 2
 KERMANY ?= ../shared/data/kermany-cxr
 WORK ?= runs/kermany
+SEED ?= 1
 
 .PHONY: help setup demo test lint types layers kermany zoo bench lock clean
 
@@ -63,8 +64,8 @@ test: $(STAMP)  ## everything that CI runs: lint, types, layers, all tests
 kermany: $(STAMP)  ## results/kermany.csv: three seeds of the recipe, baselines, published peers (hours)
 	$(BIN)/python -m benchmarks.kermany --data $(KERMANY) --work $(WORK) --out results/kermany.csv
 
-zoo: $(STAMP)  ## put seed 0 of `make kermany` on the shelf of shipped readers
-	$(BIN)/python -m recipes.ship $(WORK)/chest-pneumonia-seed0
+zoo: $(STAMP)  ## put seed SEED of `make kermany` on the shelf of shipped readers
+	$(BIN)/python -m recipes.ship $(WORK)/chest-pneumonia-seed$(SEED)
 
 bench: $(STAMP)  ## the other figures of results/; run it on a quiet machine
 	$(BIN)/python -m benchmarks.startup --out results/startup.csv
