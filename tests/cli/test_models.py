@@ -38,8 +38,15 @@ def archive(cli: Cli, shelf: Path, tmp_path: Path) -> Path:
 def test_list(cli: Cli, shelf: Path) -> None:
     result = cli("models", "list", "--readers", shelf)
     assert result.exit_code == 0
-    assert "small" in result.stdout
-    assert "noise (1 images)" in result.stdout
+    row = next(line.split() for line in result.stdout.splitlines() if line.startswith("small"))
+    assert row[:4] == ["small", "1", "binary", "finding"]
+
+
+def test_a_name_is_never_cut_in_the_list(cli: Cli, tmp_path: Path) -> None:
+    long = "a-reader-with-a-name-of-forty-characters"
+    reader = small_reader(labels=("consolidation", "effusion", "cardiomegaly"), name=long)
+    save_reader(tmp_path / "shelf" / long, reader.card, reader.networks)
+    assert long in cli("models", "list", "--readers", tmp_path / "shelf").stdout
 
 
 def test_list_as_json_gives_folder_and_card(cli: Cli, shelf: Path) -> None:

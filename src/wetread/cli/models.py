@@ -35,11 +35,14 @@ def list_(readers: Shelf = None, as_json: AsJson = False) -> None:
     if not found:
         stdout().print("no readers yet; train one (wetread train --help) or import one", markup=False)
         return None
-    table = Table("name", "version", "task", "labels", "architecture", "trained on", "audit", box=None)
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "version", "task", "labels", "trained on", "audit"):
+        # A name is what one types: it is never cut.
+        table.add_column(column, no_wrap=column in ("name", "version"), overflow="fold")
     for _, card in found:
-        data = f"{card.data.name} ({card.data.images} images)"
-        cells = (card.name, card.version, card.task, ", ".join(card.labels), card.architecture, data)
-        table.add_row(*(Text(cell) for cell in (*cells, card.audit_verdict)))
+        data = f"{card.data.name}, {card.data.images} images"
+        cells = (card.name, card.version, card.task, ", ".join(card.labels), data, card.audit_verdict)
+        table.add_row(*(Text(cell) for cell in cells))
     stdout().print(table)
     return None
 
