@@ -118,7 +118,7 @@ def card(**changes: Any) -> types.SimpleNamespace:
 @pytest.fixture
 def with_card(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def install(**changes: Any) -> None:
-        monkeypatch.setattr("wetread.models.bundle.find_reader", Path)
+        monkeypatch.setattr("wetread.models.bundle.find_reader", lambda name, shelves=(): Path(name))
         monkeypatch.setattr("wetread.models.bundle.load_card", lambda folder: card(**changes))
 
     return install
