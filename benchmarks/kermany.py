@@ -59,7 +59,7 @@ BASELINES: dict[str, dict[str, object]] = {
     "features, kNN": {"mode": "features", "model": "knn"},
     "features, linear SVM": {"mode": "features", "model": "svm"},
     "features, logistic": {"mode": "features", "model": "logistic"},
-    "custom CNN": {"mode": "finetune", "model": "cnn", "learning_rate": 2e-3, "head_epochs": 0, "epochs": 8},
+    "custom CNN": {"mode": "finetune", "model": "cnn", "learning_rate": 2e-3, "head_epochs": 0, "epochs": 5},
 }
 PEERS = (
     ("Kermany et al., Inception v3", 0.968, 0.928, "official test; quoted second hand", "Cell 2018;172:1122"),
