@@ -62,8 +62,8 @@ class Child:
     """One finished child process: wall seconds, peak memory, exit code and what it printed.
 
     ``peak_bytes`` is the largest sum of resident sizes over the child and its descendants seen at
-    any poll (every 20 ms), or the kernel's own peak of the child if that is larger. Shared pages
-    count once for each process, so it errs upwards.
+    any poll (every 20 ms). Shared pages count once for each process, so it errs upwards; a peak
+    between two polls is missed. The kernel's own peak is of no use: it counts the forked parent too.
     """
 
     seconds: float
@@ -113,7 +113,7 @@ def run_child(command: Sequence[str | Path], environment: Mapping[str, str] | No
         )
         watcher = _Watcher(process.pid)
         watcher.start()
-        _, status, usage = os.wait4(process.pid, 0)
+        _, status = os.waitpid(process.pid, 0)
         seconds = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
         watcher.stop.set()
@@ -122,8 +122,7 @@ def run_child(command: Sequence[str | Path], environment: Mapping[str, str] | No
         for stream in (out, err):
             stream.seek(0)
             texts.append(stream.read().decode("utf-8", errors="replace"))
-    peak = max(watcher.peak_bytes, usage.ru_maxrss * 1024)  # Linux counts in KiB
-    return Child(seconds, peak, process.returncode, *texts)
+    return Child(seconds, watcher.peak_bytes, process.returncode, *texts)
 
 
 class _Watcher(threading.Thread):
@@ -134,7 +133,9 @@ class _Watcher(threading.Thread):
         self.stop = threading.Event()
 
     def run(self) -> None:
-        while not self.stop.wait(_POLL_S):
+        first = True
+        while first or not self.stop.wait(_POLL_S):
+            first = False
             try:
                 root = psutil.Process(self.pid)
                 family = [root, *root.children(recursive=True)]
