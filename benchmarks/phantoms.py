@@ -1,4 +1,4 @@
-"""How many phantoms one core renders in a second, without writing files."""
+"""How many phantoms one core, and all cores, render in a second, without writing files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.common import Figure, arguments, write_figures
 from wetread.datasets.phantoms import PhantomSpec, render, sample_finding, sample_spec
-from wetread.runtime import keep_freed_memory
+from wetread.runtime import in_order, keep_freed_memory
 
 BAR = ">= 50"
 ROUNDS = 5
@@ -33,21 +33,28 @@ def measure(n: int, size_px: int) -> list[Figure]:
     specs = draw(n, size_px)
     for spec in specs[:5]:
         render(spec)
-    wall, processor = [], []
+    wall, processor, together = [], [], []
     for _ in range(ROUNDS):
         begin, begin_cpu = time.perf_counter(), time.process_time()
         for spec in specs:
             render(spec)
         wall.append(n / (time.perf_counter() - begin))
         processor.append(n / (time.process_time() - begin_cpu))
+        begin = time.perf_counter()
+        for _ in in_order(render, specs):
+            pass
+        together.append(n / (time.perf_counter() - begin))
     protocol = (
         f"render() of {n} specifications from all sources, half with a finding, one process, "
         f"glibc told to keep freed blocks; median of {ROUNDS} rounds after 5 unmeasured images"
     )
     bar = BAR if size_px == 512 else ""
+    threads = f"{protocol}; one thread for each core, as a data set of phantoms is made"
     return [
+        Figure(f"phantoms {size_px} px all cores", statistics.median(together), "images/s",
+               threads, ROUNDS, min(together), max(together), bar),
         Figure(f"phantoms {size_px} px wall clock", statistics.median(wall), "images/s",
-               f"{protocol}; other processes on the machine lower it", ROUNDS, min(wall), max(wall), bar),
+               f"{protocol}; one thread", ROUNDS, min(wall), max(wall), bar),
         Figure(f"phantoms {size_px} px processor time", statistics.median(processor), "images/s",
                f"{protocol}; images per second of this process's own processor time", ROUNDS,
                min(processor), max(processor), bar),

@@ -1,4 +1,4 @@
-"""How this process uses the machine: threads, memory allocator, denormals, seeds.
+"""How this process uses the machine: threads, work in order, memory allocator, denormals, seeds.
 
 glibc returns large blocks to the kernel after every training step and pays for it in page
 faults; keeping them makes CPU training two to three times faster (``benchmarks/training_speed.py``
@@ -11,10 +11,19 @@ import ctypes
 import os
 import platform
 import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["keep_freed_memory", "prepare_torch", "seed_everything", "thread_count"]
+__all__ = ["in_order", "keep_freed_memory", "prepare_torch", "seed_everything", "thread_count"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_AHEAD = 64
+"""Items of :func:`in_order` in flight at most: bounds memory whatever the number of items."""
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _TOP_PAD_BYTES = 256 << 20
@@ -41,6 +50,25 @@ def thread_count(workers: int = 1) -> int:
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
     return max(1, len(os.sched_getaffinity(0)) // max(1, workers))
+
+
+def in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int = 0) -> Iterator[Result]:
+    """Yield ``work(item)`` for each item, in their order, done by threads; ``workers`` 0 is one per core.
+
+    Pays where ``work`` releases the interpreter: decoding, resampling, writing. What waits is
+    dropped when the caller stops early or an item fails.
+    """
+    pool = ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)))
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def prepare_torch(threads: int = 0) -> None:

@@ -22,6 +22,7 @@ from wetread.datasets.phantom_render import Phantom, render, sample_pose, sample
 from wetread.datasets.phantom_spec import FINDING_KINDS, Finding, FindingKind, PhantomSpec, sample_finding
 from wetread.errors import UsageError, expected
 from wetread.provenance import atomic_folder, file_sha256
+from wetread.runtime import in_order
 from wetread.types import Task
 
 __all__ = ["DatasetPlan", "make_dataset", "planned"]
@@ -142,8 +143,8 @@ def make_dataset(folder: Path, plan: DatasetPlan, progress: Progress | None = No
     """
     with atomic_folder(folder) as part:
         rows = []
-        for spec, identity in planned(plan):
-            rows.append(_write(part, plan, render(spec), identity))
+        for row in in_order(lambda film: _write(part, plan, render(film[0]), film[1]), planned(plan)):
+            rows.append(row)
             if progress is not None:
                 progress(len(rows), plan.n)
         manifest = _split(_manifest(part, plan, rows), plan)

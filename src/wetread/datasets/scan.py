@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from wetread.datasets.manifest import Manifest
 from wetread.errors import ImageRefused
 from wetread.provenance import atomic_file
+from wetread.runtime import in_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +38,6 @@ THUMB = 32
 _PREVIEW = 512
 _VERSION = 1
 """Raised when what a scan measures changes, so that old scans are made anew."""
-_AHEAD = 64
-"""Images in flight at most: bounds memory whatever the number of images."""
 
 
 def scan(
@@ -62,13 +59,11 @@ def scan(
     known = _still_true(manifest, previous)
     todo = [p for p in paths if p not in known]
     rows = dict(known)
-    threads = workers or len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(threads) as pool:
-        jobs = _bounded(pool, lambda p: _scan_one(p, manifest.path_of(p)), todo)
-        for done, row in enumerate(jobs, 1):
-            rows[row["path"]] = row
-            if progress is not None:
-                progress(len(known) + done, len(paths))
+    jobs = in_order(lambda p: _scan_one(p, manifest.path_of(p)), todo, workers)
+    for done, row in enumerate(jobs, 1):
+        rows[row["path"]] = row
+        if progress is not None:
+            progress(len(known) + done, len(paths))
     return pd.DataFrame([rows[p] for p in paths]).astype({"width": "Int64", "height": "Int64", "bits": "Int64"})
 
 
@@ -121,18 +116,6 @@ def _stamp(file: Path) -> str:
     except OSError:
         return ""
     return f"{file}:{status.st_size}:{status.st_mtime_ns}"
-
-
-def _bounded(
-    pool: ThreadPoolExecutor, work: Callable[[str], dict[str, Any]], items: list[str]
-) -> Iterator[dict[str, Any]]:
-    """Like ``pool.map``, with only a few items in flight."""
-    waiting = [pool.submit(work, item) for item in items[:_AHEAD]]
-    for item in items[_AHEAD:]:
-        yield waiting.pop(0).result()
-        waiting.append(pool.submit(work, item))
-    for job in waiting:
-        yield job.result()
 
 
 def _import_measures() -> None:
