@@ -9,7 +9,7 @@ from scipy.special import expit, softmax
 
 from tests.models.support import image_of, reader_of, small_reader
 from wetread.errors import UsageError, WetreadError
-from wetread.models.inputs import normalise
+from wetread.models.inputs import normalise, views_of
 from wetread.models.outlier import fit_statistics
 from wetread.models.predict import Forward, Reader, probabilities_of
 
@@ -79,15 +79,17 @@ def test_views_average_zooms_about_the_centre_and_flip_nothing() -> None:
     batch = torch.zeros(1, 1, 64, 64)
     batch[..., 32, 8] = 1  # left of the centre
     forward = reader.forward(batch, views=5)
-    assert len(seen) == 5
+    shown = torch.cat(seen)
+    assert len(shown) == 5
     columns = []
-    for view in seen:
-        where = torch.nonzero(view[0, 0] == view[0, 0].max())
+    for view in shown:
+        where = torch.nonzero(view[0] == view[0].max())
         columns.append(float(where[:, 1].float().mean()))
     assert all(column < 16 for column in columns)  # nothing was mirrored
-    assert columns[1] > columns[0] > columns[2]  # 0.94 draws to the centre, 1.06 pushes away
+    # Each shows less than the whole image, so that what is left of the centre moves further to the left.
+    assert columns[0] > columns[2] > columns[1] > columns[3] > columns[4]
     with torch.inference_mode():
-        logits = torch.stack([reader.networks[0](view) for view in seen[:5]]).mean(0)
+        logits = reader.networks[0](shown).mean(0, keepdim=True)
     torch.testing.assert_close(forward.logits, logits)
     torch.testing.assert_close(reader.forward(batch).logits, reader.forward(batch, views=1).logits)
 
@@ -121,3 +123,17 @@ def test_labels_input_and_task_come_from_the_card() -> None:
     assert not small_reader(labels=("a", "b"), task="multilabel").softmax
     assert small_reader(size=48).input.height == 48
     assert small_reader(size=48).prepare([image_of(100, 70)]).shape == (1, 1, 48, 48)
+
+
+def test_the_card_says_how_many_views_are_averaged() -> None:
+    plain = small_reader("cnn", 64)
+    several = Reader(plain.card.model_copy(update={"views": 3}), plain.networks)
+    batch = torch.rand(2, 1, 64, 64)
+    torch.testing.assert_close(several.forward(batch).logits, plain.forward(batch, views=3).logits)
+    torch.testing.assert_close(several.forward(batch, views=1).logits, plain.forward(batch).logits)
+    assert not torch.allclose(several.forward(batch).logits, plain.forward(batch).logits)
+
+
+def test_no_view_shows_more_than_the_image() -> None:
+    views = views_of(torch.ones(1, 1, 64, 64), 5)
+    assert all(float(view.min()) == pytest.approx(1.0, abs=1e-6) for view in views)

@@ -194,6 +194,21 @@ def test_a_run_without_gate_has_none(binary: Manifest, tmp_path: Path) -> None:
     assert "gated" not in result.predictions.columns
 
 
+@pytest.mark.parametrize("mode", ["finetune", "features"])
+def test_thresholds_are_chosen_with_the_views_that_the_reader_averages(
+    binary: Manifest, tmp_path: Path, mode: str
+) -> None:
+    result = train(
+        binary, tiny(mode=mode, views=3, model="logistic" if mode == "features" else "cnn"), tmp_path / "run"
+    )
+    assert result.card.views == 3
+    reader = load_reader(result.run_folder)
+    batch = reader.prepare([load_image(binary.path_of(path)) for path in result.predictions["image"].head(5)])
+    said = result.predictions["probability_ill"].head(5)
+    np.testing.assert_allclose(reader.probabilities(reader.forward(batch))[:, 0], said, atol=1e-4)
+    assert not np.allclose(reader.probabilities(reader.forward(batch, views=1))[:, 0], said, atol=1e-4)
+
+
 @pytest.mark.parametrize("model", ["logistic", "svm", "knn"])
 def test_classic_baselines_on_pixels_make_readers(binary: Manifest, tmp_path: Path, model: str) -> None:
     config = tiny(mode="features", model=model, inputs="pixels")

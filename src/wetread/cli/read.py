@@ -37,7 +37,9 @@ def command(
     operating_point: Annotated[
         str | None, typer.Option(help="Operating point of the reader's card, e.g. sensitivity=0.95 [its default].")
     ] = None,
-    views: Annotated[int, typer.Option(help="Zooms to average, 1 to 5; sides are never flipped.")] = 1,
+    views: Annotated[
+        int | None, typer.Option(help="Zooms to average, 1 to 5; sides are never flipped [as the card says].")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="New folder: pages, reads.jsonl, heat maps, failures.csv.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of --out.")] = False,
     heatmaps: Annotated[bool, typer.Option("--heatmaps/--no-heatmaps", help="Make heat maps.")] = True,

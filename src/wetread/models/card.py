@@ -87,7 +87,10 @@ class MetricRow(Record):
 
 
 class ReaderCard(Record):
-    """All that is known of a reader; ``weights`` maps each file of the bundle to its sha256."""
+    """All that is known of a reader; ``weights`` maps each file of the bundle to its sha256.
+
+    ``views``: zooms of each image whose logits are averaged; temperature and operating points were chosen with them.
+    """
 
     schema_version: Literal["1"] = "1"
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -100,6 +103,7 @@ class ReaderCard(Record):
     head: HeadSpec
     input: InputSpec
     networks: int = Field(default=1, ge=1)
+    views: int = Field(default=1, ge=1, le=5)
     weights: dict[str, str]
     temperature: float = Field(default=1.0, gt=0)
     operating_points: tuple[OperatingPoint, ...] = ()

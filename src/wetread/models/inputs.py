@@ -9,10 +9,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as PilImage
 from torch import Tensor
+from torch.nn import functional as F
 
+from wetread.errors import UsageError, expected
 from wetread.models.card import InputSpec
 
-__all__ = ["fit_pixels", "normalise", "placement", "restore_map", "to_batch"]
+__all__ = ["VIEW_SHARES", "fit_pixels", "normalise", "placement", "restore_map", "to_batch", "views_of"]
+
+VIEW_SHARES = (1.0, 0.9, 0.95, 0.85, 0.8)
+"""Shares of the image shown by the views that a reader may average, in the order they are taken.
+
+None shows more than the image: a border of invented pixels would be a sign in itself. No flips: sides mean something.
+"""
 
 _FLAT_STD = 1e-3
 """Added to the standard deviation, so that a constant image becomes zeros and not NaN."""
@@ -63,6 +71,25 @@ def normalise(batch: Tensor, spec: InputSpec) -> Tensor:
         mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
     scaled = (batch - mean) / std
     return scaled.expand(-1, spec.channels, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def views_of(batch: Tensor, count: int) -> list[Tensor]:
+    """The first ``count`` views of (N, 1, H, W), 1 to 5: the image itself, then zooms about its centre.
+
+    Raises:
+        UsageError: more views than there are zooms, or none.
+    """
+    if not 1 <= count <= len(VIEW_SHARES):
+        raise UsageError(expected(f"1 to {len(VIEW_SHARES)} views", count, "set --views in that range"))
+    return [_zoomed(batch, share) for share in VIEW_SHARES[:count]]
+
+
+def _zoomed(batch: Tensor, share: float) -> Tensor:
+    if share == 1.0:
+        return batch
+    matrix = torch.tensor([[share, 0, 0], [0, share, 0]]).expand(len(batch), -1, -1)
+    grid = F.affine_grid(matrix, list(batch.shape), align_corners=False)
+    return F.grid_sample(batch, grid, align_corners=False)
 
 
 def restore_map(heat: NDArray[np.float32], spec: InputSpec, rows: int, columns: int) -> NDArray[np.float32]:

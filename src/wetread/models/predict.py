@@ -12,15 +12,12 @@ from torch import Tensor
 
 from wetread.errors import UsageError, WetreadError, expected
 from wetread.models.card import InputSpec, ReaderCard
-from wetread.models.inputs import normalise, to_batch
+from wetread.models.inputs import normalise, to_batch, views_of
 from wetread.models.networks import Network
 from wetread.models.outlier import FeatureStatistics
 from wetread.types import Image
 
 __all__ = ["Forward", "Reader", "probabilities_of"]
-
-_VIEW_SCALES = (1.0, 0.94, 1.06, 0.97, 1.03)
-"""Zooms of the averaged views. No flips: sides mean something in a radiograph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +44,6 @@ def probabilities_of(logits: NDArray[np.floating], temperature: float, *, softma
         shifted = np.exp(scaled - scaled.max(1, keepdims=True))
         return np.asarray(shifted / shifted.sum(1, keepdims=True))
     return np.asarray(1 / (1 + np.exp(-np.clip(scaled, -700, 700))))
-
-
-def _zoom(batch: Tensor, scale: float) -> Tensor:
-    """Zoom (N, 1, H, W) about its centre; black where nothing is shown."""
-    if scale == 1.0:
-        return batch
-    matrix = torch.tensor([[1 / scale, 0, 0], [0, 1 / scale, 0]]).expand(len(batch), -1, -1)
-    grid = torch.nn.functional.affine_grid(matrix, list(batch.shape), align_corners=False)
-    return torch.nn.functional.grid_sample(batch, grid, align_corners=False)
 
 
 class Reader:
@@ -87,24 +75,25 @@ class Reader:
         """Stack images into (N, 1, height, width), float32 in [0, 1]."""
         return to_batch([image.pixels for image in images], self.input)
 
-    def forward(self, batch: Tensor, views: int = 1) -> Forward:
-        """Run all networks on (N, 1, height, width); ``views`` > 1 averages that many zooms, no flips.
+    def forward(self, batch: Tensor, views: int | None = None) -> Forward:
+        """Run all networks on (N, 1, height, width) and average ``views`` zooms; None: as many as the card says.
 
         Raises:
             UsageError: more views than there are zooms.
         """
-        if not 1 <= views <= len(_VIEW_SCALES):
-            raise UsageError(expected(f"1 to {len(_VIEW_SCALES)} views", views, "set --views in that range"))
         features: list[Tensor] = []
         logits: list[Tensor] = []
         embeddings: Tensor | None = None
         with torch.inference_mode():
-            zooms = [normalise(_zoom(batch, scale), self.input) for scale in _VIEW_SCALES[:views]]
+            first, *others = views_of(batch, self.card.views if views is None else views)
+            shown = normalise(first, self.input)
+            zoomed = normalise(torch.cat(others), self.input) if others else None
             for network in self.networks:
-                maps = network.features(zooms[0])
+                maps = network.features(shown)
                 embedded = network.embed(maps)
                 logits.append(network.head(embedded))
-                logits += [network(zoom) for zoom in zooms[1:]]
+                if zoomed is not None:
+                    logits += network(zoomed).split(len(batch))
                 features.append(maps)
                 embeddings = embedded if embeddings is None else embeddings
         if embeddings is None:

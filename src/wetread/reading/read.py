@@ -34,14 +34,15 @@ __all__ = ["ReadFailure", "ReadOptions", "ReadResult", "check_options", "read_fe
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How to read. ``operating_point`` None: the card's default. ``views``: zooms averaged, 1 to 5.
+    """How to read.
 
+    ``operating_point`` None: the card's default. ``views``: zooms averaged, 1 to 5; None: as the card says.
     ``pictures`` adds film and heat map PNGs to each result; ``heatmaps`` False leaves out the
     evidence altogether. ``method``: cam, gradcam, gradcam++ or hirescam.
     """
 
     operating_point: str | None = None
-    views: int = 1
+    views: int | None = None
     batch_size: int = 16
     heatmaps: bool = True
     pictures: bool = False

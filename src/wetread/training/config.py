@@ -54,6 +54,7 @@ class TrainingConfig(Record):
     balance: Literal["weights", "sampling", "none"] = Field("weights", description="how rare classes are made to count")
     augment: str = Field("robust", description="augmentation recipe: none, light, robust, s6")
     averaging: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights; 0 is off")
+    views: int = Field(1, ge=1, le=5, description="zooms of each image that the reader averages")
     patience: int = Field(5, ge=1, description="epochs without a better validation AUROC before stopping")
     folds: int = Field(0, ge=0, le=20, description="patient-grouped folds, shipped as one ensemble; 0 is one network")
     seed: int = Field(0, ge=0, description="seed of everything random")

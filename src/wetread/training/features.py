@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from wetread.models.card import InputSpec
-from wetread.models.inputs import normalise
+from wetread.models.inputs import normalise, views_of
 from wetread.models.networks import Network
 from wetread.training.data import LabelledImages, Progress, to_float
 from wetread.training.store import Array, ArrayStore
@@ -61,10 +61,19 @@ def _compute(
 
 
 def logits_of(
-    network: Network, images: LabelledImages, spec: InputSpec, progress: Progress | None = None
+    network: Network, images: LabelledImages, spec: InputSpec, views: int = 1
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return (logits (N, outputs), embeddings (N, D)) of the network in evaluation mode."""
-    embedded = embed(network, images, spec, progress=progress)
-    with torch.inference_mode():
-        logits = network.eval().head(torch.from_numpy(embedded)).numpy()
-    return logits, embedded
+    """Return (logits (N, outputs), embeddings (N, D)) of the network in evaluation mode.
+
+    The logits are the mean over ``views`` zooms, as the reader will answer; the embeddings are of the whole image.
+    """
+    network.eval()
+    logits, embeddings = [], []
+    for start in range(0, len(images), _BATCH):
+        with torch.inference_mode():
+            first, *others = views_of(to_float(images.pixels[start : start + _BATCH]), views)
+            embedded = network.embed(network.features(normalise(first, spec)))
+            answers = [network.head(embedded), *(network(normalise(view, spec)) for view in others)]
+        logits.append(torch.stack(answers).mean(0).numpy())
+        embeddings.append(embedded.numpy())
+    return np.concatenate(logits), np.concatenate(embeddings)

@@ -120,6 +120,7 @@ def make_card(
         architecture=architecture,
         head=head,
         input=spec,
+        views=config.views,
         weights={},
         temperature=temperature,
         operating_points=tuple(points),

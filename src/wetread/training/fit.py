@@ -231,7 +231,7 @@ def _fit_one(plan: _Plan, train_images: LabelledImages, judged: LabelledImages, 
     if plan.config.balance != "none":
         restore_prior(network.head, train_images.targets, softmax=plan.softmax)
     round_weights(network)
-    logits, embedded = logits_of(network, judged, plan.spec)
+    logits, embedded = logits_of(network, judged, plan.spec, plan.config.views)
     trained = embed(network, _some(train_images, plan.config.seed), plan.spec)
     return _Fitted(network, head, logits, trained, embedded, {"weights": origin})
 
@@ -269,7 +269,10 @@ def _fit_classic(plan: _Plan, kind: str, train_images: LabelledImages, judged: L
     if kind == "logistic":  # fitted with balanced weights; an SVM has no probabilities to correct
         restore_prior(network.head, train_images.targets, softmax=plan.softmax)
     round_weights(network.eval())
-    logits = _logits_of_embeddings(network, judged_x)
+    if plan.config.views > 1:
+        logits, _ = logits_of(network, judged, plan.spec, plan.config.views)
+    else:
+        logits = _logits_of_embeddings(network, judged_x)
     return _Fitted(network, head, logits, x, judged_x, facts)
 
 

@@ -27,7 +27,7 @@ def predict_manifest(
     manifest: Manifest,
     split: str | None = "test",
     *,
-    views: int = 1,
+    views: int | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def _refuse_other_labels(reader: Reader, manifest: Manifest) -> None:
         )
 
 
-def _judge(reader: Reader, images: LabelledImages, views: int, progress: Progress | None) -> Judged:
+def _judge(reader: Reader, images: LabelledImages, views: int | None, progress: Progress | None) -> Judged:
     logits, distances = [], []
     for start in range(0, len(images), _BATCH):
         forward = reader.forward(to_float(images.pixels[start : start + _BATCH]), views)
