@@ -48,6 +48,29 @@ def test_shares_are_met_and_patients_and_classes_kept() -> None:
     assert_no_leak(done)
 
 
+def test_shares_that_large_groups_make_impossible_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """60 of 180 images are linked: they fit into no split of 15 %."""
+    table = manifest()
+    linked = [tuple(table.table["path"][60:120])]
+    done = make_split(table, {"train": 0.15, "val": 0.15, "test": 0.7}, seed=0, linked=linked)
+    off = {
+        name for name, asked in (("train", 0.15), ("val", 0.15), ("test", 0.7)) if abs(shares(done)[name] - asked) > 0.1
+    }
+    said = {name for name in ("train", "val", "test") if f"images in {name}, got" in caplog.text}
+    assert said == off
+    caplog.clear()
+    make_split(table, {"train": 0.7, "val": 0.15, "test": 0.15}, seed=0)
+    assert not caplog.records
+
+
+def test_a_missed_share_names_the_largest_group(caplog: pytest.LogCaptureFixture) -> None:
+    table = manifest(8, 2)
+    linked = [("p0_0.png", "p1_0.png", "p4_0.png", "p5_0.png")]
+    make_split(table, {"train": 0.2, "val": 0.8}, seed=0, linked=linked)
+    assert "expected about 20% of 16 images in train, got" in caplog.text
+    assert "8 images of one patient, or linked as near duplicates, stay together" in caplog.text
+
+
 def test_the_seed_decides() -> None:
     one, same, other = (make_split(manifest(), seed=s).table["split"].tolist() for s in (1, 1, 2))
     assert one == same

@@ -187,6 +187,16 @@ def test_shelves_are_listed_by_name_with_the_package(bundle: Path, tmp_path: Pat
     assert all(folder.parent in (bundle.parent, ZOO) for folder, _ in listed)
 
 
+def test_a_broken_card_hides_no_other_reader(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken = bundle.parent / "broken"
+    broken.mkdir()
+    (broken / "card.json").write_text("{}", encoding="utf-8")
+    listed = [folder.name for folder, _ in list_readers([bundle.parent])]
+    assert "small" in listed
+    assert "broken" not in listed
+    assert "broken is no reader: expected a reader card in broken" in caplog.text
+
+
 def test_a_folder_without_a_card_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleRefused, match=r"expected a readable card\.json in .*, got FileNotFoundError"):
         load_card(tmp_path)

@@ -42,6 +42,8 @@ _MAX_PARTS = 20
 """Groups are dealt into at most this many parts, so a share is met to about 1/40."""
 _GOOD_SHARE = 0.01
 """A share missed by this little is good; fewer parts are then faster and easier to balance."""
+_MISSED_SHARE = 0.1
+"""A share missed by more is said: what belongs together was too large to meet it."""
 _LINKS = {"patient": "patients", "study": "studies", "sha256": "identical files"}
 UNLABELLED = "(unlabelled)"
 
@@ -73,6 +75,7 @@ def make_split(
     patients = _patients_per_class(rest, manifest.meta.classes, codes)
     _refuse_few(patients, codes, len(shares), "splits")
     chosen, parts = _divide(rest, manifest.meta, codes, shares, seed)
+    _warn_of_missed_shares(chosen, shares, codes)
     split = table["split"].where(fixed)
     split[~fixed] = chosen
     method = f"StratifiedGroupKFold({parts}) over patients, studies and identical images"
@@ -80,6 +83,17 @@ def make_split(
         method += f"; given {', '.join(given)} kept"
     meta = SplitMeta(method=method, seed=seed, sha256="", fractions=shares, given=tuple(given))
     return _stored(manifest, table.assign(split=split), meta, linked)
+
+
+def _warn_of_missed_shares(chosen: NDArray[np.str_], shares: dict[str, float], codes: NDArray[np.int64]) -> None:
+    """Say which shares came out far from what was asked, and the largest group as the likely cause."""
+    largest = int(np.unique(codes, return_counts=True)[1].max())
+    for name, share in shares.items():
+        got = float((chosen == name).mean())
+        if abs(got - share) > _MISSED_SHARE:
+            wanted = f"about {share:.0%} of {len(chosen)} images in {name}"
+            cure = f"{largest} images of one patient, or linked as near duplicates, stay together: see dataset check"
+            logger.warning(expected(wanted, f"{got:.0%}", cure))
 
 
 def _divide(

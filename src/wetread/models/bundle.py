@@ -7,6 +7,7 @@ verified by hash when loaded, and never holds a pickle.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -40,6 +41,8 @@ __all__ = [
     "round_weights",
     "save_reader",
 ]
+
+logger = logging.getLogger(__name__)
 
 ZOO = Path(__file__).parent / "zoo"
 """Readers shipped with the package."""
@@ -128,9 +131,16 @@ def _shelves(extra: Sequence[Path]) -> list[Path]:
 
 
 def list_readers(shelves: Sequence[Path] = ()) -> list[tuple[Path, ReaderCard]]:
-    """Return (folder, card) of every reader on the given shelves and in the package, by name."""
-    folders = [path.parent for shelf in _shelves(shelves) if shelf.is_dir() for path in shelf.glob("*/card.json")]
-    found = [(folder, load_card(folder)) for folder in folders]
+    """Return (folder, card) of every reader on the given shelves and in the package, by name.
+
+    A folder whose card cannot be read is left out and named in a warning: it must not hide the others.
+    """
+    found = []
+    for folder in [path.parent for shelf in _shelves(shelves) if shelf.is_dir() for path in shelf.glob("*/card.json")]:
+        try:
+            found.append((folder, load_card(folder)))
+        except BundleRefused as refused:
+            logger.warning("%s is no reader: %s", folder.name, refused)
     return sorted(found, key=lambda pair: pair[1].name)
 
 
