@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from tests.models.support import card_for, image_of, reader_of, small_reader
-from wetread.errors import BundleRefused
+from wetread.errors import BundleRefused, WetreadError
 from wetread.models.bundle import (
     ZOO,
     export_reader,
@@ -305,7 +305,7 @@ def test_a_failed_save_leaves_the_old_reader(bundle: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WetreadError, match=r"expected room to write .*, got a full disk"):
         save_reader(bundle, reader.card, reader.networks)
     assert (bundle / "card.json").read_bytes() == before
     assert [path.name for path in bundle.parent.iterdir()] == ["small"]

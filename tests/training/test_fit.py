@@ -439,8 +439,8 @@ def _then(monkeypatch: pytest.MonkeyPatch, target: str, full: object) -> object:
     """Save the reader as ever, and only then fill the disk."""
     from wetread.models.bundle import save_reader
 
-    def save(*arguments: object) -> object:
-        card = save_reader(*arguments)  # type: ignore[arg-type]
+    def save(*arguments: object, **named: object) -> object:
+        card = save_reader(*arguments, **named)  # type: ignore[arg-type]
         monkeypatch.setattr(target, full)
         return card
 

@@ -6,21 +6,20 @@ verified by hash when loaded, and never holds a pickle.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from wetread.errors import BundleRefused, expected
+from wetread.errors import BundleRefused, WetreadError, expected
 from wetread.models.card import ReaderCard, parse_card
 from wetread.models.readme import card_readme
+from wetread.provenance import atomic_folder, file_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,26 +56,6 @@ def network_file(index: int) -> str:
     return "model.safetensors" if index == 0 else f"model-{index + 1}.safetensors"
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
-    """Yield a scratch folder beside ``target`` that takes its place when all went well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield scratch
-        scratch.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(scratch, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
 def _stored(value: Tensor) -> Tensor:
     """Return ``value`` as float16, or as it is where it has no float16 (a variance above 65504)."""
     if not value.is_floating_point():
@@ -93,12 +72,18 @@ def round_weights(network: Network) -> Network:
 
 
 def save_reader(
-    folder: Path, card: ReaderCard, networks: Sequence[Network], statistics: FeatureStatistics | None = None
+    folder: Path,
+    card: ReaderCard,
+    networks: Sequence[Network],
+    statistics: FeatureStatistics | None = None,
+    *,
+    failure: type[WetreadError] = WetreadError,
 ) -> ReaderCard:
     """Write a bundle to ``folder``, in place of an older one; return the card with its hashes filled in.
 
     Raises:
         BundleRefused: ``folder`` holds other things than a reader.
+        WetreadError: or ``failure``: the disk is full or the place may not be written.
     """
     import numpy as np
     from safetensors.numpy import save_file as save_arrays
@@ -109,15 +94,15 @@ def save_reader(
             expected("a new folder or that of a reader", f"{folder.name} with other files", "name another")
         )
 
-    with _whole_folder(folder) as scratch:
+    with atomic_folder(folder, replace=True, failure=failure) as scratch:
         hashes: dict[str, str] = {}
         for index, network in enumerate(networks):
             stored = {key: _stored(value) for key, value in network.state_dict().items()}
             save_file(stored, scratch / network_file(index))
-            hashes[network_file(index)] = _sha256(scratch / network_file(index))
+            hashes[network_file(index)] = file_sha256(scratch / network_file(index))
         if statistics is not None:
             save_arrays({k: np.asarray(v) for k, v in statistics.tensors().items()}, scratch / _GATE_FILE)
-            hashes[_GATE_FILE] = _sha256(scratch / _GATE_FILE)
+            hashes[_GATE_FILE] = file_sha256(scratch / _GATE_FILE)
         for name in hashes:
             (scratch / name).chmod(0o644)  # safetensors writes for the owner alone; a bundle is to be shared
         final = card.model_copy(update={"weights": hashes, "networks": len(networks)})
@@ -187,7 +172,7 @@ def _verify(folder: Path, card: ReaderCard) -> None:
             raise BundleRefused(expected("plain .safetensors names in the card", repr(name), "export it again"))
         if not file.is_file():
             raise BundleRefused(expected(f"{name} in {folder.name}", "no such file", "copy the whole folder"))
-        if (found := _sha256(file)) != wanted:
+        if (found := file_sha256(file)) != wanted:
             raise BundleRefused(
                 expected(f"{name} with sha256 {wanted[:12]}…", f"{found[:12]}…", "copy or export the reader again")
             )
@@ -237,7 +222,7 @@ def export_reader(name: str | Path, target: Path, shelves: Sequence[Path] = ()) 
         raise BundleRefused(expected("a new path to export to", f"{target.name} exists", "choose another"))
     files = [folder / part for part in ("card.json", "README.md", *card.weights)]
     if target.suffix != ".zip":
-        with _whole_folder(target) as scratch:
+        with atomic_folder(target) as scratch:
             for file in files:
                 shutil.copy2(file, scratch / file.name)
         return target
@@ -312,7 +297,7 @@ def import_reader(source: Path, shelf: Path, name: str | None = None) -> Path:
         target = shelf / renamed.name
         if target.exists() or (ZOO / renamed.name).exists():
             raise BundleRefused(expected("a new reader name", f"{renamed.name}, which exists", "give --name"))
-        with _whole_folder(target) as folder:
+        with atomic_folder(target) as folder:
             for part in card.weights:
                 shutil.copy2(scratch / part, folder / part)
             (folder / "card.json").write_text(renamed.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -25,7 +25,7 @@ from wetread.models.card import GateSpec, HeadSpec, InputSpec, ReaderCard
 from wetread.models.networks import KnnHead, Network
 from wetread.models.outlier import FeatureStatistics
 from wetread.models.registry import EMBEDDED, resolve_architecture
-from wetread.provenance import disk_errors, record
+from wetread.provenance import record
 from wetread.runtime import prepare_torch, seed_everything
 from wetread.training.augment import recipe_named
 from wetread.training.baselines import fit_knn, fit_linear
@@ -313,8 +313,8 @@ def _finish(
         trained_on,
         history,
     )
-    with disk_errors(plan.run.reader, TrainingFailed):
-        card = save_reader(plan.run.reader, card, [one.network for one in fitted], gate[0] if gate else None)
+    networks = [one.network for one in fitted]
+    card = save_reader(plan.run.reader, card, networks, gate[0] if gate else None, failure=TrainingFailed)
     predictions = prediction_table(card, plan.manifest, judged, "val" if len(parts) == 1 else "out-of-fold")
     plan.run.write_predictions(predictions)
     plan.run.write_json("results.json", {"metrics": [row.model_dump() for row in card.metrics], "seconds": seconds})
