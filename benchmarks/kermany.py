@@ -144,7 +144,7 @@ def specification(points: object, name: str, classes: Sequence[str]) -> Evaluati
 
 
 def row_of(name: str, seed: int, result: EvaluationResult, card: object) -> dict[str, object]:
-    """One line of the table, at the Youden point of the validation images."""
+    """One line of the table, at the reader's default operating point."""
     from wetread.models.card import ReaderCard
 
     if not isinstance(card, ReaderCard):
