@@ -72,6 +72,7 @@ bench: $(STAMP)  ## the other figures of results/; run it on a quiet machine
 	$(BIN)/python -m benchmarks.phantoms --out results/phantoms.csv
 	$(BIN)/python -m benchmarks.dataset_check $(KERMANY) --out results/dataset_check.csv
 	$(BIN)/python -m benchmarks.read_speed --out results/read_speed.csv
+	$(BIN)/python -m benchmarks.shift --dataset $(WORK)/dataset --out results/shift.csv
 	$(BIN)/python -m benchmarks.training_speed --dataset $(WORK)/dataset --out results/training_speed.csv
 
 lock: $(STAMP)  ## resolve requirements.lock anew
