@@ -65,6 +65,21 @@ RECIPES = {
         frame_chance=0.2,
         erase_chance=0.2,
     ),
+    # For images that were squeezed into squares: how much is then a property of the source, and often of the class.
+    "squeezed": Recipe(
+        rotation_degrees=12,
+        zoom=(0.75, 1.05),
+        log_aspect=0.5,
+        shift=0.07,
+        log_gamma=0.35,
+        log_contrast=0.25,
+        brightness=0.10,
+        sharpness=1.0,
+        resolution_chance=0.2,
+        noise=0.03,
+        frame_chance=0.2,
+        erase_chance=0.2,
+    ),
     # Published for COVID / pneumonia / normal: zoom range .3, rotation 20 degrees, no flips.
     "s6": Recipe(rotation_degrees=20, zoom=(0.7, 1.3)),
 }

@@ -52,7 +52,7 @@ class TrainingConfig(Record):
     label_smoothing: float = Field(0.05, ge=0, lt=0.5, description="share of the target given to the other classes")
     mixup: float = Field(0.0, ge=0, description="Beta parameter of mixup; 0 is off")
     balance: Literal["weights", "sampling", "none"] = Field("weights", description="how rare classes are made to count")
-    augment: str = Field("robust", description="augmentation recipe: none, light, robust, s6")
+    augment: str = Field("robust", description="augmentation recipe: none, light, robust, squeezed, s6")
     averaging: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights; 0 is off")
     views: int = Field(1, ge=1, le=5, description="zooms of each image that the reader averages")
     patience: int = Field(5, ge=1, description="epochs without a better validation AUROC before stopping")
