@@ -75,7 +75,7 @@ def steps_per_second(way: str, size: int, batch: int, steps: int) -> float:
     network = build_network("tf_efficientnet_lite0", HeadSpec(), spec, 1, softmax=False).train()
     if way == "wetread":
         network = network.to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(network.parameters(), 1e-4)
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-4, fused=True if way == "wetread" else None)
     generator = torch.Generator().manual_seed(0)
     pixels, targets = torch.rand(batch, 1, size, size, generator=generator), torch.ones(batch, 1)
     begin = 0.0

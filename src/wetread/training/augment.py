@@ -201,20 +201,21 @@ def _resolve(batch: Tensor, params: AugmentParameters) -> Tensor:
     margin = _BLUR_WIDTH // 2
     if params.sharpness.any():
         padded = F.pad(batch, (margin,) * 4, mode="replicate")
-        blurred = F.avg_pool2d(padded, _BLUR_WIDTH, 1)
+        blurred = F.avg_pool2d(F.avg_pool2d(padded, (_BLUR_WIDTH, 1), 1), (1, _BLUR_WIDTH), 1)  # twice 5 sums, not 25
         strength = _column(params.sharpness.clamp(min=-0.8))  # beyond -1 it would invert detail
         batch = (batch + strength * (batch - blurred)).clamp(0, 1)
+    shares = params.resolution.tolist()
+    if min(shares) >= 1:
+        return batch
+    batch = batch.clone()
     height, width = batch.shape[2:]
-    rows = [
-        _lose_resolution(image[None], float(share), height, width)
-        for image, share in zip(batch, params.resolution, strict=True)
-    ]
-    return torch.cat(rows)
+    for i, share in enumerate(shares):
+        if share < 1:
+            batch[i : i + 1] = _lose_resolution(batch[i : i + 1], share, height, width)
+    return batch
 
 
 def _lose_resolution(image: Tensor, share: float, height: int, width: int) -> Tensor:
-    if share >= 1:
-        return image
     small = (max(8, int(height * share)), max(8, int(width * share)))
     coarse = F.interpolate(image, size=small, mode="bilinear", antialias=True, align_corners=False)
     return F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)

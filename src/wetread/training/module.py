@@ -155,7 +155,7 @@ class FinetuneModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with discriminative rates, one-cycle or cosine over the whole run."""
         groups = parameter_groups(self.network, self.config)
-        optimiser = torch.optim.AdamW(groups, lr=self.config.learning_rate)
+        optimiser = torch.optim.AdamW(groups, lr=self.config.learning_rate, fused=True)
         steps = int(self.trainer.estimated_stepping_batches)
         rates = [group["lr"] for group in groups]
         scheduler: torch.optim.lr_scheduler.LRScheduler
