@@ -56,19 +56,23 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int
     """Yield ``work(item)`` for each item, in their order, done by threads; ``workers`` 0 is one per core.
 
     Pays where ``work`` releases the interpreter: decoding, resampling, writing. What waits is
-    dropped when the caller stops early or an item fails.
+    dropped when the caller stops early or an item fails. Until the end matrix products take one thread
+    each: two threads that each wake two more would halve the speed of both.
     """
+    from threadpoolctl import threadpool_limits
+
     pool = ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)))
     waiting: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= _AHEAD:
+    with threadpool_limits(1, "blas"):
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) >= _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def prepare_torch(threads: int = 0) -> None:

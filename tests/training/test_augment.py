@@ -178,5 +178,6 @@ def test_gamma_and_contrast_by_hand() -> None:
 
 
 def test_an_unknown_recipe_names_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"expected one of the recipes none, light, robust, s6, got 'strong'"):
+    known = "none, light, robust, squeezed, s6"
+    with pytest.raises(UsageError, match=f"expected one of the recipes {known}, got 'strong'"):
         recipe_named("strong")

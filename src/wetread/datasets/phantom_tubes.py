@@ -35,7 +35,7 @@ def splat(body: Body, n: int, clouds: list[Cloud]) -> Array:
     frame that is cut away.
     """
     x, y, z = np.concatenate([points for points, _ in clouds], axis=1)
-    weight = np.concatenate([volume for _, volume in clouds]).astype(np.float64)
+    weight = np.concatenate([volume for _, volume in clouds])
     scale = np.float32(1.0) - np.float32(MAGNIFY) * z
     x = (x * np.float32(np.sqrt(1 - body.turn**2)) + z * np.float32(body.turn)) * scale - np.float32(body.centre[0])
     y = (y + z * np.float32(body.lean)) * scale - np.float32(body.centre[1])
