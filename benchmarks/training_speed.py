@@ -10,11 +10,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 from benchmarks.common import Figure, arguments, run_child, write_figures
 
 STEP_PROTOCOL = (
-    "EfficientNet-lite0, forward, backward, AdamW on the same augmented batches; one process for each way; "
+    "EfficientNet-lite0, forward, backward, AdamW on the same augmented batches; one process for each way and round, "
+    "the two in turns; median and range of the rounds, the ratio taken within each; "
     "plain is PyTorch as it comes (contiguous tensors, default allocator and denormals)"
 )
 FEATURES_PROTOCOL = "one cold process as typed, from manifest to bundle, report included"
@@ -27,12 +29,13 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[160, 224])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--way", choices=("plain", "wetread"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.way:
         print(steps_per_second(asked.way, asked.sizes[0], asked.batch, asked.steps))
         return
-    figures = [figure for size in asked.sizes for figure in step_figures(size, asked.batch, asked.steps)]
+    figures = [figure for size in asked.sizes for figure in step_figures(size, asked.batch, asked.steps, asked.rounds)]
     if asked.dataset:
         figures += feature_figures(asked.dataset)
     write_figures(asked.out, figures)
@@ -40,21 +43,29 @@ def main() -> None:
         print(f"{figure.what:60} {figure.value:8.2f} {figure.unit:9} {figure.bar:8} {figure.met}")
 
 
-def step_figures(size: int, batch: int, steps: int) -> list[Figure]:
-    """Images per second of both ways and their ratio."""
-    speeds = {}
-    for way in ("plain", "wetread"):
-        words = ["--way", way, "--sizes", str(size), "--batch", str(batch), "--steps", str(steps)]
-        child = run_child([sys.executable, "-m", "benchmarks.training_speed", *words])
-        if child.exit_code:
-            sys.exit(child.stderr)
-        speeds[way] = float(child.stdout.split()[-1])
+def step_figures(size: int, batch: int, steps: int, rounds: int) -> list[Figure]:
+    """Images per second of both ways and their ratio: a shared machine drifts, so the two take turns."""
+    found = [
+        (_child_speed("plain", size, batch, steps), _child_speed("wetread", size, batch, steps)) for _ in range(rounds)
+    ]
     at = f"{size} px, batch {batch}"
     return [
-        Figure(f"plain PyTorch, {at}", speeds["plain"], "images/s", STEP_PROTOCOL, n=steps),
-        Figure(f"wetread, {at}", speeds["wetread"], "images/s", STEP_PROTOCOL, n=steps),
-        Figure(f"wetread over plain, {at}", speeds["wetread"] / speeds["plain"], "ratio", STEP_PROTOCOL, bar=">= 2.5"),
+        _spread(f"plain PyTorch, {at}", "images/s", [plain for plain, _ in found]),
+        _spread(f"wetread, {at}", "images/s", [own for _, own in found]),
+        _spread(f"wetread over plain, {at}", "ratio", [own / plain for plain, own in found], bar=">= 2.5"),
     ]
+
+
+def _spread(what: str, unit: str, values: list[float], bar: str = "") -> Figure:
+    return Figure(what, median(values), unit, STEP_PROTOCOL, len(values), min(values), max(values), bar)
+
+
+def _child_speed(way: str, size: int, batch: int, steps: int) -> float:
+    words = ["--way", way, "--sizes", str(size), "--batch", str(batch), "--steps", str(steps)]
+    child = run_child([sys.executable, "-m", "benchmarks.training_speed", *words])
+    if child.exit_code:
+        sys.exit(child.stderr)
+    return float(child.stdout.split()[-1])
 
 
 def steps_per_second(way: str, size: int, batch: int, steps: int) -> float:
