@@ -178,6 +178,6 @@ def test_gamma_and_contrast_by_hand() -> None:
 
 
 def test_an_unknown_recipe_names_those_there_are() -> None:
-    known = "none, light, robust, squeezed, s6"
+    known = "none, light, robust, squeezed, organs, s6"
     with pytest.raises(UsageError, match=f"expected one of the recipes {known}, got 'strong'"):
         recipe_named("strong")

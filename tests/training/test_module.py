@@ -18,7 +18,8 @@ from wetread.models.card import HeadSpec, InputSpec
 from wetread.models.inputs import normalise
 from wetread.models.networks import Network
 from wetread.training.finetune import FinetuneTask, finetune
-from wetread.training.module import Averaging, parameter_groups, train_loader, validation_loader
+from wetread.training.loop import Averaging
+from wetread.training.module import parameter_groups, train_loader, validation_loader
 from wetread.training.score import mean_auroc
 
 SPEC = InputSpec(height=32, width=32)

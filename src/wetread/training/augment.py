@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from wetread.errors import UsageError, expected
 from wetread.types import Record
 
-__all__ = ["RECIPES", "AugmentParameters", "Recipe", "apply", "recipe_named", "sample"]
+__all__ = ["RECIPES", "AugmentParameters", "Recipe", "apply", "recipe_named", "sample", "warp"]
 
 _BLUR_WIDTH = 5
 """Kernel (pixels) whose difference to the image is added (sharpen) or taken away (soften)."""
@@ -79,6 +79,21 @@ RECIPES = {
         noise=0.03,
         frame_chance=0.2,
         erase_chance=0.2,
+    ),
+    # For organs: wider than any patient or exposure, because a mask follows the image wherever it goes.
+    "organs": Recipe(
+        rotation_degrees=15,
+        zoom=(0.7, 1.3),
+        log_aspect=0.4,
+        shift=0.1,
+        log_gamma=0.6,
+        log_contrast=0.5,
+        brightness=0.15,
+        sharpness=1.0,
+        resolution_chance=0.3,
+        noise=0.06,
+        frame_chance=0.3,
+        erase_chance=0.3,
     ),
     # Published for COVID / pneumonia / normal: zoom range .3, rotation 20 degrees, no flips.
     "s6": Recipe(rotation_degrees=20, zoom=(0.7, 1.3)),
@@ -160,7 +175,7 @@ def sample(recipe: Recipe, count: int, generator: torch.Generator) -> AugmentPar
 def apply(batch: Tensor, params: AugmentParameters) -> Tensor:
     """Apply the parameters to float32 (N, 1, H, W) in [0, 1]; same shape and range."""
     params = params.to(batch.device)
-    batch = _warp(batch, params)
+    batch = warp(batch, params)
     batch = _expose(batch, params)
     batch = _resolve(batch, params)
     batch = _grain(batch, params)
@@ -171,8 +186,8 @@ def _column(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
-def _warp(batch: Tensor, params: AugmentParameters) -> Tensor:
-    """Rotate, zoom, stretch, shift and (only if allowed) mirror; black outside."""
+def warp(batch: Tensor, params: AugmentParameters) -> Tensor:
+    """Rotate, zoom, stretch, shift and (only if allowed) mirror float32 (N, C, H, W); 0 outside. Masks move alike."""
     cos, sin = params.angle.cos(), params.angle.sin()
     x_scale = params.scale * torch.exp(params.log_aspect / 2) * torch.where(params.mirror, -1.0, 1.0)
     y_scale = params.scale * torch.exp(-params.log_aspect / 2)

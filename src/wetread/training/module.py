@@ -8,7 +8,6 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
@@ -21,7 +20,7 @@ from wetread.training.data import LabelledImages, to_float
 from wetread.training.losses import classification_loss
 from wetread.training.score import mean_auroc
 
-__all__ = ["Averaging", "FinetuneModule", "parameter_groups", "train_loader", "validation_loader"]
+__all__ = ["FinetuneModule", "parameter_groups", "train_loader", "validation_loader"]
 
 _HEAD_RATE = 3.0
 """The new head learns this much faster than the last block of the encoder."""
@@ -190,22 +189,3 @@ def parameter_groups(network: Network, config: TrainingConfig) -> list[dict[str,
     head = [parameter for parameter in network.head.parameters() if parameter.requires_grad]
     groups.append({"params": head, "weight_decay": config.weight_decay, "lr": config.learning_rate * _HEAD_RATE})
     return [group for group in groups if group["params"]]
-
-
-class Averaging(WeightAveraging):
-    """Exponential moving average of weights and statistics, warmed up so that short runs are not left behind.
-
-    The decay after n updates is ``min(decay, (1 + n) / (10 + n))``. Validation and the
-    saved reader use the averaged weights.
-    """
-
-    def __init__(self, decay: float) -> None:
-        def average(kept: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
-            count = float(updates)
-            weight = 1 - min(decay, (1 + count) / (10 + count))
-            if torch.is_floating_point(kept[0]):
-                torch._foreach_lerp_(kept, current, weight)
-            else:
-                torch._foreach_copy_(kept, current)
-
-        super().__init__(use_buffers=True, multi_avg_fn=torch.no_grad()(average))

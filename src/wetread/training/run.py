@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wetread.errors import TrainingFailed, UsageError, WetreadError, expected
 from wetread.provenance import atomic_file, disk_errors
-from wetread.training.config import TrainingConfig, config_to_toml, load_recipe, make_config
+from wetread.training.config import Config, config_of, config_to_toml, load_recipe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ class RunFolder:
             table.to_parquet(part, index=False)
 
 
-def open_run(path: Path, config: TrainingConfig, *, resume: bool) -> tuple[RunFolder, TrainingConfig]:
+def open_run(path: Path, config: Config, *, resume: bool) -> tuple[RunFolder, Config]:
     """Start a run folder, or go on with one (its own settings then hold).
 
     Raises:
@@ -62,7 +62,8 @@ def open_run(path: Path, config: TrainingConfig, *, resume: bool) -> tuple[RunFo
     if resume:
         if not (path / CONFIG_FILE).is_file():
             raise UsageError(expected(f"a run to resume in {path}", "none", "start it without --resume"))
-        return run, make_config(load_recipe(path / CONFIG_FILE))
+        kind = type(config)
+        return run, config_of(kind, load_recipe(path / CONFIG_FILE, kind))
     if path.exists() and any(path.iterdir()):
         raise UsageError(
             expected(f"a new run folder {path}", "one that exists", "choose another --name, or --resume it")
