@@ -14,17 +14,17 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from wetread.errors import BundleRefused, WetreadError, expected
-from wetread.models.card import ReaderCard, parse_card
+from wetread.models.card import BundleCard, Card, ReaderCard, SegmenterCard, parse_any_card, parse_card
 from wetread.models.readme import card_readme
 from wetread.provenance import atomic_folder, file_sha256
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from wetread.models.networks import Network
+    from wetread.models.organs import Segmenter
     from wetread.models.outlier import FeatureStatistics
     from wetread.models.predict import Reader
 
@@ -33,9 +33,12 @@ __all__ = [
     "export_reader",
     "find_reader",
     "import_reader",
+    "list_bundles",
     "list_readers",
+    "load_any_card",
     "load_card",
     "load_reader",
+    "load_segmenter",
     "network_file",
     "round_weights",
     "save_reader",
@@ -45,6 +48,9 @@ logger = logging.getLogger(__name__)
 
 ZOO = Path(__file__).parent / "zoo"
 """Readers shipped with the package."""
+
+AnyCard = TypeVar("AnyCard", ReaderCard, SegmenterCard)
+Module = TypeVar("Module", bound="nn.Module")
 
 _PICKLES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib", ".npy", ".npz"}
 _GATE_FILE = "gate.safetensors"
@@ -64,7 +70,7 @@ def _stored(value: Tensor) -> Tensor:
     return (value if bool((half.isinf() & ~value.isinf()).any()) else half).contiguous()
 
 
-def round_weights(network: Network) -> Network:
+def round_weights(network: Module) -> Module:
     """Round the weights in place to what a bundle stores, so that what is judged is what is shipped."""
     state = {key: _stored(value).to(value.dtype) for key, value in network.state_dict().items()}
     network.load_state_dict(state)
@@ -73,12 +79,12 @@ def round_weights(network: Network) -> Network:
 
 def save_reader(
     folder: Path,
-    card: ReaderCard,
-    networks: Sequence[Network],
+    card: AnyCard,
+    networks: Sequence[nn.Module],
     statistics: FeatureStatistics | None = None,
     *,
     failure: type[WetreadError] = WetreadError,
-) -> ReaderCard:
+) -> AnyCard:
     """Write a bundle to ``folder``, in place of an older one; return the card with its hashes filled in.
 
     Raises:
@@ -116,14 +122,19 @@ def _shelves(extra: Sequence[Path]) -> list[Path]:
 
 
 def list_readers(shelves: Sequence[Path] = ()) -> list[tuple[Path, ReaderCard]]:
-    """Return (folder, card) of every reader on the given shelves and in the package, by name.
+    """Return (folder, card) of every reader on the given shelves and in the package, by name."""
+    return [(folder, card) for folder, card in list_bundles(shelves) if isinstance(card, ReaderCard)]
+
+
+def list_bundles(shelves: Sequence[Path] = ()) -> list[tuple[Path, Card]]:
+    """Return (folder, card) of every reader and segmenter on the given shelves and in the package, by name.
 
     A folder whose card cannot be read is left out and named in a warning: it must not hide the others.
     """
-    found = []
+    found: list[tuple[Path, Card]] = []
     for folder in [path.parent for shelf in _shelves(shelves) if shelf.is_dir() for path in shelf.glob("*/card.json")]:
         try:
-            found.append((folder, load_card(folder)))
+            found.append((folder, load_any_card(folder)))
         except BundleRefused as refused:
             logger.warning("%s is no reader: %s", folder.name, refused)
     return sorted(found, key=lambda pair: pair[1].name)
@@ -142,24 +153,32 @@ def find_reader(name: str | Path, shelves: Sequence[Path] = ()) -> Path:
     for shelf in _shelves(shelves):
         if given.name == str(name) and (shelf / str(name) / "card.json").is_file():
             return shelf / str(name)
-    known = ", ".join(card.name for _, card in list_readers(shelves)) or "none installed"
+    known = ", ".join(card.name for _, card in list_bundles(shelves)) or "none installed"
     raise BundleRefused(
         expected("the name or folder of a reader", repr(str(name)), f"choose one of: {known}; or train one")
     )
 
 
 def load_card(folder: Path) -> ReaderCard:
-    """Read the card of the bundle in ``folder``."""
+    """Read the card of the reader in ``folder``."""
+    return parse_card(_card_text(folder), folder.name)
+
+
+def load_any_card(folder: Path) -> Card:
+    """Read the card of the reader or segmenter in ``folder``."""
+    return parse_any_card(_card_text(folder), folder.name)
+
+
+def _card_text(folder: Path) -> str:
     try:
-        text = (folder / "card.json").read_text(encoding="utf-8")
+        return (folder / "card.json").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BundleRefused(
             expected(f"a readable card.json in {folder.name}", type(error).__name__, "check the path")
         ) from error
-    return parse_card(text, folder.name)
 
 
-def _verify(folder: Path, card: ReaderCard) -> None:
+def _verify(folder: Path, card: BundleCard) -> None:
     """Check that every file of the bundle is listed in the card and has the hash that stands there."""
     unlisted = [name for name in map(network_file, range(card.networks)) if name not in card.weights]
     if unlisted:
@@ -184,10 +203,7 @@ def load_reader(name: str | Path, shelves: Sequence[Path] = ()) -> Reader:
     Raises:
         BundleRefused: no such reader, a damaged or altered file, or weights that do not fit.
     """
-    import torch
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file as load_arrays
-    from safetensors.torch import load_file
 
     from wetread.models.backbones import network_of
     from wetread.models.outlier import FeatureStatistics
@@ -196,27 +212,49 @@ def load_reader(name: str | Path, shelves: Sequence[Path] = ()) -> Reader:
     folder = find_reader(name, shelves)
     card = load_card(folder)
     _verify(folder, card)
-    networks = []
-    for index in range(card.networks):
-        network = network_of(card)
-        try:
-            state = load_file(folder / network_file(index))
-            full = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-            network.load_state_dict(full)
-        except (RuntimeError, SafetensorError, OSError) as error:
-            raise BundleRefused(
-                expected(f"weights of {card.architecture}", f"others in {network_file(index)}", "export it again")
-            ) from error
-        networks.append(network.to(memory_format=torch.channels_last))
+    networks = [_weighted(network_of(card), folder, card, index) for index in range(card.networks)]
     gate = folder / _GATE_FILE
     statistics = FeatureStatistics.from_tensors(load_arrays(gate)) if _GATE_FILE in card.weights else None
     return Reader(card, networks, statistics)
 
 
+def load_segmenter(name: str | Path, shelves: Sequence[Path] = ()) -> Segmenter:
+    """Load a segmenter by name or folder, after checking the hashes of its weights.
+
+    Raises:
+        BundleRefused: no such segmenter, a damaged or altered file, or weights that do not fit.
+    """
+    from wetread.models.organs import Segmenter
+    from wetread.models.segmenters import segmenter_of
+
+    folder = find_reader(name, shelves)
+    card = load_any_card(folder)
+    if not isinstance(card, SegmenterCard):
+        raise BundleRefused(expected("a segmenter", f"the reader {card.name}", "use `wetread read`, or train one"))
+    _verify(folder, card)
+    return Segmenter(card, [_weighted(segmenter_of(card), folder, card, index) for index in range(card.networks)])
+
+
+def _weighted(network: Module, folder: Path, card: BundleCard, index: int) -> Module:
+    """Give ``network`` the stored weights, computed with in float32."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(folder / network_file(index))
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise BundleRefused(
+            expected(f"weights of {card.architecture}", f"others in {network_file(index)}", "export it again")
+        ) from error
+    return network.to(memory_format=torch.channels_last)
+
+
 def export_reader(name: str | Path, target: Path, shelves: Sequence[Path] = ()) -> Path:
     """Write the reader to ``target``: a ``.zip`` file, or a folder of that name."""
     folder = find_reader(name, shelves)
-    card = load_card(folder)
+    card = load_any_card(folder)
     _verify(folder, card)
     if target.exists():
         raise BundleRefused(expected("a new path to export to", f"{target.name} exists", "choose another"))
@@ -284,16 +322,16 @@ def import_reader(source: Path, shelf: Path, name: str | None = None) -> Path:
         if source.is_dir():
             found = sorted(path.name for path in source.iterdir())
             _refuse_pickles(found)
-            card = load_card(source)
+            card = load_any_card(source)
             for part in ("card.json", *card.weights):
                 if (source / part).is_file() and PurePosixPath(part).name == part:
                     shutil.copy2(source / part, scratch / part)
         else:
             _unpack(source, scratch)
-        card = load_card(scratch)
+        card = load_any_card(scratch)
         _verify(scratch, card)
-        load_reader(scratch)  # the weights must fit the card's architecture
-        renamed = parse_card(card.model_copy(update={"name": name or card.name}).model_dump_json(), source.name)
+        _load(scratch, card)  # the weights must fit the card's architecture
+        renamed = parse_any_card(card.model_copy(update={"name": name or card.name}).model_dump_json(), source.name)
         target = shelf / renamed.name
         if target.exists() or (ZOO / renamed.name).exists():
             raise BundleRefused(expected("a new reader name", f"{renamed.name}, which exists", "give --name"))
@@ -303,3 +341,7 @@ def import_reader(source: Path, shelf: Path, name: str | None = None) -> Path:
             (folder / "card.json").write_text(renamed.model_dump_json(indent=2) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(card_readme(renamed), encoding="utf-8")
     return target
+
+
+def _load(folder: Path, card: Card) -> Reader | Segmenter:
+    return load_segmenter(folder) if isinstance(card, SegmenterCard) else load_reader(folder)

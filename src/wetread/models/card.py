@@ -5,6 +5,7 @@ Reading a card imports no torch, so listing readers is instant.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -13,12 +14,16 @@ from wetread.errors import BundleRefused, expected
 from wetread.types import Estimate, ModelIdentity, OperatingPoint, Record, Task
 
 __all__ = [
+    "BundleCard",
+    "Card",
     "DataCard",
     "GateSpec",
     "HeadSpec",
     "InputSpec",
     "MetricRow",
     "ReaderCard",
+    "SegmenterCard",
+    "parse_any_card",
     "parse_card",
 ]
 
@@ -86,29 +91,17 @@ class MetricRow(Record):
     operating_point: str | None = None
 
 
-class ReaderCard(Record):
-    """All that is known of a reader; ``weights`` maps each file of the bundle to its sha256.
-
-    ``views``: zooms of each image whose logits are averaged; temperature and operating points were chosen with them.
-    """
+class BundleCard(Record):
+    """What every bundle says of itself; ``weights`` maps each of its files to its sha256."""
 
     schema_version: Literal["1"] = "1"
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     version: str
     created: str
-    task: Task
-    classes: tuple[str, ...]
-    labels: tuple[str, ...]
     architecture: str
-    head: HeadSpec
     input: InputSpec
     networks: int = Field(default=1, ge=1)
-    views: int = Field(default=1, ge=1, le=5)
     weights: dict[str, str]
-    temperature: float = Field(default=1.0, gt=0)
-    operating_points: tuple[OperatingPoint, ...] = ()
-    default_operating_point: str = "youden"
-    gate: GateSpec | None = None
     data: DataCard
     metrics: tuple[MetricRow, ...] = ()
     intended_use: str = "Research use only. Not a diagnosis."
@@ -127,6 +120,24 @@ class ReaderCard(Record):
         """Name, version, hash and verdict, as they appear in each read."""
         return ModelIdentity(name=self.name, version=self.version, sha256=self.sha256, audit_verdict=self.audit_verdict)
 
+
+class ReaderCard(BundleCard):
+    """All that is known of a reader.
+
+    ``views``: zooms of each image whose logits are averaged; temperature and operating points were chosen with them.
+    """
+
+    kind: Literal["reader"] = "reader"
+    task: Task
+    classes: tuple[str, ...]
+    labels: tuple[str, ...]
+    head: HeadSpec
+    views: int = Field(default=1, ge=1, le=5)
+    temperature: float = Field(default=1.0, gt=0)
+    operating_points: tuple[OperatingPoint, ...] = ()
+    default_operating_point: str = "youden"
+    gate: GateSpec | None = None
+
     def operating_point(self, label: str, name: str | None = None) -> OperatingPoint | None:
         """Return the named (or default) operating point of ``label``; None where none was chosen."""
         wanted = name or self.default_operating_point
@@ -134,14 +145,47 @@ class ReaderCard(Record):
         return found[0] if found else None
 
 
+class SegmenterCard(BundleCard):
+    """All that is known of a segmenter.
+
+    ``architecture`` is unet, residual-unet or attention-unet; ``encoder`` the timm network of a unet. ``organs``
+    are its outputs in order; ``exclusive`` ones never overlap. ``decoder``: channels of the decoder, coarse to fine.
+    """
+
+    kind: Literal["segmenter"]
+    organs: tuple[str, ...] = Field(min_length=1)
+    encoder: str | None = None
+    decoder: tuple[int, ...] = ()
+    exclusive: bool = False
+
+
+Card = ReaderCard | SegmenterCard
+
+
 def parse_card(text: str, where: str) -> ReaderCard:
-    """Read a card from JSON text.
+    """Read the card of a reader from JSON text.
+
+    Raises:
+        BundleRefused: the text is not a card of this schema (names the first wrong field), or that of a segmenter.
+    """
+    card = parse_any_card(text, where)
+    if not isinstance(card, ReaderCard):
+        raise BundleRefused(expected(f"a reader in {where}", f"the {card.kind} {card.name}", "use `wetread segment`"))
+    return card
+
+
+def parse_any_card(text: str, where: str) -> Card:
+    """Read a card of any kind from JSON text; without a ``kind`` it is a reader's.
 
     Raises:
         BundleRefused: the text is not a card of this schema; names the first wrong field.
     """
     try:
-        return ReaderCard.model_validate_json(text)
+        kind = json.loads(text).get("kind", "reader")
+    except (ValueError, AttributeError):
+        kind = "reader"  # whose validation says what is wrong
+    try:
+        return (SegmenterCard if kind == "segmenter" else ReaderCard).model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the document"
