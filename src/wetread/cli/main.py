@@ -32,6 +32,7 @@ VERBS: dict[str, Verb] = {
     "dataset": Verb("wetread.cli.dataset:app", "Import images, check them, divide them by patient."),
     "train": Verb("wetread.cli.train:command", "Train a reader on a dataset."),
     "evaluate": Verb("wetread.cli.evaluate:command", "Measure a reader, every figure with its interval."),
+    "segment": Verb("wetread.cli.segment:command", "Find organs: masks, measures, what is odd about them."),
     "explain": Verb("wetread.cli.explain:command", "Show where a reader looked."),
     "models": Verb("wetread.cli.models:app", "List, show, export and import readers."),
     "doctor": Verb("wetread.cli.doctor:command", "Check this installation and say how to mend it."),

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wetread.errors import ImageRefused, UsageError, expected
+from wetread.cli.result_files import refuse_existing
+from wetread.errors import ImageRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +70,7 @@ def command(
         method=method,
         budget_bytes=settings.imaging.budget_bytes,
     )
-    _refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite)
     bundle = find_reader(reader, [settings.paths.readers])
     card = load_card(bundle)
     Decider(card, operating_point)  # refuses a wrong name before torch is imported
@@ -147,17 +148,6 @@ def _folder(out: Path | None, card: ReaderCard) -> Iterator[ReadFolder | None]:
         folder = ReadFolder(scratch, card)
         yield folder
         folder.finish()
-
-
-def _refuse_existing(out: Path | None, overwrite: bool) -> None:
-    if out is None or not out.exists():
-        return
-    if not out.is_dir():
-        raise UsageError(expected("a folder for --out", f"a file: {out}", "name another"))
-    if any(out.iterdir()) and not overwrite:
-        raise UsageError(
-            expected("a new or empty folder for --out", f"{out}, which has files", "name another, or add --overwrite")
-        )
 
 
 def _exit(reads: Sequence[Read], failures: Sequence[ReadFailure]) -> None:

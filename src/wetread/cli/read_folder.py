@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import wetread
+from wetread.cli.result_files import FAILURES, Slugs, safe_name, write_failures
 from wetread.types import Read
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FAILURES", "INDEX", "READS", "ReadFolder", "reader_summary"]
 
-READS, FAILURES, INDEX = "reads.jsonl", "failures.csv", "index.html"
+READS, INDEX = "reads.jsonl", "index.html"
 _THUMBNAIL_PX = 96
 _NORMAL_WORDS = {"normal", "healthy", "negative", "no finding", "no_finding"}
 
@@ -52,7 +51,7 @@ class ReadFolder:
     card: ReaderCard
     _studies: dict[str, list[_Kept]] = field(default_factory=dict)
     _failures: list[ReadFailure] = field(default_factory=list)
-    _slugs: set[str] = field(default_factory=set)
+    _slugs: Slugs = field(default_factory=Slugs)
 
     def __post_init__(self) -> None:
         for part in ("studies", "heatmaps", ".spool"):
@@ -61,7 +60,7 @@ class ReadFolder:
 
     def add(self, result: ReadResult) -> Read:
         """Keep one result; return its read with the paths of the heat maps filled in."""
-        slug = self._slug(result.read.image.name)
+        slug = self._slugs.take(result.read.image.name)
         film = result.film_png or b""
         (self.folder / ".spool" / slug).write_bytes(film)
         labels = []
@@ -70,9 +69,9 @@ class ReadFolder:
             if heat is None or reading.evidence is None:
                 labels.append(reading)
                 continue
-            name = f"heatmaps/{slug}.{_safe(reading.label)}.png"
+            name = f"heatmaps/{slug}.{safe_name(reading.label)}.png"
             (self.folder / name).write_bytes(_over(film, heat))
-            (self.folder / ".spool" / f"{slug}.{_safe(reading.label)}").write_bytes(heat)
+            (self.folder / ".spool" / f"{slug}.{safe_name(reading.label)}").write_bytes(heat)
             evidence = reading.evidence.model_copy(update={"heatmap": name})
             labels.append(reading.model_copy(update={"evidence": evidence}))
         read = result.read.model_copy(update={"labels": tuple(labels)})
@@ -108,7 +107,7 @@ class ReadFolder:
             wetread_version=wetread.__version__,
         )
         (self.folder / INDEX).write_text(render_index(worklist), encoding="utf-8")
-        _write_failures(self.folder / FAILURES, self._failures)
+        write_failures(self.folder / FAILURES, self._failures)
         shutil.rmtree(self.folder / ".spool")
 
     def _page(self, title: str, kept: Iterable[_Kept], created: datetime) -> str:
@@ -132,19 +131,9 @@ class ReadFolder:
 
         spool = self.folder / ".spool"
         heat: Mapping[str, bytes] = {
-            label: (spool / f"{kept.slug}.{_safe(label)}").read_bytes() for label in kept.labels
+            label: (spool / f"{kept.slug}.{safe_name(label)}").read_bytes() for label in kept.labels
         }
         return ReadWithPictures(read=kept.read, film_png=(spool / kept.slug).read_bytes(), heatmaps=dict(heat))
-
-    def _slug(self, name: str) -> str:
-        """A file name made from an image's name, unlike all others in the folder."""
-        base = _safe(name)[:80] or "image"
-        slug, number = base, 1
-        while slug.lower() in self._slugs:
-            number += 1
-            slug = f"{base}-{number}"
-        self._slugs.add(slug.lower())
-        return slug
 
 
 def reader_summary(card: ReaderCard) -> ReaderSummary:
@@ -159,11 +148,6 @@ def reader_summary(card: ReaderCard) -> ReaderSummary:
         licence=card.licence,
         normal_labels=tuple(label for label in card.labels if label.lower() in _NORMAL_WORDS),
     )
-
-
-def _safe(name: str) -> str:
-    """Letters, digits, dot, dash and underscore; a path becomes one name without a leading dot."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")
 
 
 def _over(film: bytes, heat: bytes) -> bytes:
@@ -187,10 +171,3 @@ def _png(picture: PilImage) -> bytes:
     target = io.BytesIO()
     picture.save(target, "PNG", compress_level=3)
     return target.getvalue()
-
-
-def _write_failures(path: Path, failures: Iterable[ReadFailure]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file", "error", "message"))
-        writer.writerows((one.name, one.error, one.message) for one in failures)

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from wetread.datasets.check_result import CountTable
 from wetread.errors import WetreadError, expected
+from wetread.reading.organs import OrganReading
 from wetread.types import Estimate, LabelReading, OperatingPoint, Read, Record
 
 __all__ = [
@@ -22,8 +23,11 @@ __all__ = [
     "FoldRow",
     "MetricRow",
     "NextStep",
+    "OrganItem",
+    "OrganReport",
     "ReadWithPictures",
     "ReaderSummary",
+    "SegmenterSummary",
     "StudyReport",
     "TrainingReport",
     "Worklist",
@@ -251,3 +255,36 @@ class TrainingReport(Record):
     next_steps: tuple[NextStep, ...] = ()
     audit_verdict: str = "not audited"
     wetread_version: str
+
+
+class SegmenterSummary(Record):
+    """What a segmenter is, in the words of its card."""
+
+    name: str
+    version: str
+    sha256: str
+    organs: tuple[str, ...]
+    population: str
+    limits: tuple[str, ...] = ()
+    audit_verdict: str = "not audited"
+
+
+class OrganItem(Record):
+    """One image's organs with its film: PNG or JPEG bytes on which the masks are drawn."""
+
+    reading: OrganReading
+    picture: bytes
+
+    @field_validator("picture")
+    @classmethod
+    def _a_picture(cls, value: bytes) -> bytes:
+        picture_type(value)
+        return value
+
+
+class OrganReport(Record):
+    """A batch of images segmented."""
+
+    items: tuple[OrganItem, ...]
+    failures: tuple[FailedFile, ...] = ()
+    segmenter: SegmenterSummary

@@ -17,9 +17,9 @@ from markupsafe import Markup
 from wetread.datasets.check_result import CheckResult
 from wetread.evaluation.result import ComparisonResult, EvaluationResult
 from wetread.reporting import numbers, words
-from wetread.reporting.facts import StudyReport, TrainingReport, Worklist, WorklistEntry
+from wetread.reporting.facts import OrganReport, StudyReport, TrainingReport, Worklist, WorklistEntry
 
-__all__ = ["render_check", "render_evaluation", "render_index", "render_read", "render_training"]
+__all__ = ["render_check", "render_evaluation", "render_index", "render_organs", "render_read", "render_training"]
 
 DISCLAIMER = "Research use only. Not a diagnosis."
 _NOT_AUDITED = "not audited"
@@ -180,6 +180,18 @@ def render_check(result: CheckResult) -> str:
         result=result,
         blocking=result.blocking,
         warning=[finding for finding in result.findings if finding.severity == "warn"],
+    )
+
+
+def render_organs(report: OrganReport) -> str:
+    """Return the page of ``wetread segment``: each film with its masks, flags and measures."""
+    return _render(
+        "organs.html.j2",
+        items=report.items,
+        failures=report.failures,
+        segmenter=report.segmenter,
+        flagged=sum(bool(item.reading.flags) for item in report.items),
+        audit_verdict=report.segmenter.audit_verdict,
     )
 
 

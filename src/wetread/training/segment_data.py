@@ -1,0 +1,127 @@
+"""What a segmenter trains on: pixels with the masks of its organs, at the geometry of the input."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.datasets.manifest import Manifest
+from wetread.datasets.masks import load_masks, mask_column
+from wetread.errors import DatasetRefused, ImageRefused, expected
+from wetread.imaging import load_image
+from wetread.models.card import InputSpec
+from wetread.models.inputs import fit_pixels
+from wetread.runtime import in_order
+from wetread.training.data import Progress
+from wetread.types import Image
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["AnnotatedImages", "annotated_rows", "gather_masks", "load_annotated"]
+
+_WHITE = 65535
+Mask = NDArray[np.bool_]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AnnotatedImages:
+    """Rows of a manifest with pixels and masks.
+
+    ``pixels``: uint16 (N, height, width). ``masks``: bool (N, organs, height, width). ``known``: bool (N, organs),
+    False where the image has no mask of that organ, which says nothing about the organ. ``empty``: how many known
+    masks hold no pixel at all.
+    """
+
+    table: pd.DataFrame
+    pixels: NDArray[np.uint16]
+    masks: Mask
+    known: Mask
+    empty: int = 0
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def take(self, index: NDArray[np.intp]) -> AnnotatedImages:
+        """The images at ``index``, in that order."""
+        return AnnotatedImages(self.table.iloc[index], self.pixels[index], self.masks[index], self.known[index])
+
+
+def annotated_rows(manifest: Manifest, organs: tuple[str, ...]) -> pd.DataFrame:
+    """The rows with a mask of at least one organ; the others are counted in the log, not trained on.
+
+    Raises:
+        DatasetRefused: an organ without a single mask; names the columns that there are.
+    """
+    table = manifest.table
+    columns = {organ: mask_column(organ, manifest) for organ in organs}
+    for organ, column in columns.items():
+        if column is None or table[column].notna().sum() == 0:
+            there = ", ".join(name for name in table.columns if name.startswith("mask")) or "none"
+            cure = f"add a column mask_{organ}, or name another organ with --organs"
+            raise DatasetRefused(expected(f"masks of {organ}", f"the mask columns {there}", cure))
+    marked = table[[column for column in columns.values() if column]].notna().any(axis=1)
+    if not marked.all():
+        logger.warning("%d of %d images have no mask and are left out", int((~marked).sum()), len(table))
+    return table[marked].reset_index(drop=True)
+
+
+def load_annotated(manifest: Manifest, row: pd.Series, organs: tuple[str, ...]) -> tuple[Image, dict[str, Mask | None]]:
+    """Read one image with its masks (rows, columns), None for an organ that nobody annotated.
+
+    Raises:
+        DatasetRefused: the image or a mask cannot be read, or their sizes differ.
+    """
+    path = manifest.path_of(row)
+    try:
+        image = load_image(path)
+    except ImageRefused as error:
+        cure = "run `wetread dataset check` and leave it out"
+        raise DatasetRefused(expected("readable images", f"{path.name} ({error})", cure)) from error
+    return image, load_masks(manifest, row, organs, *image.pixels.shape)
+
+
+def gather_masks(
+    manifest: Manifest,
+    table: pd.DataFrame,
+    organs: tuple[str, ...],
+    spec: InputSpec,
+    progress: Progress | None = None,
+) -> AnnotatedImages:
+    """Decode images and masks of ``table`` at the geometry of ``spec``.
+
+    Raises:
+        DatasetRefused: the first image or mask that cannot be read.
+    """
+    shape = (spec.height, spec.width)
+    pixels = np.zeros((len(table), *shape), np.uint16)
+    masks = np.zeros((len(table), len(organs), *shape), np.bool_)
+    known = np.zeros((len(table), len(organs)), np.bool_)
+    rows = (row for _, row in table.iterrows())
+    empty = 0
+    for index, (image, found) in enumerate(_decoded(manifest, rows, organs)):
+        pixels[index] = np.rint(fit_pixels(image.pixels, spec).clip(0, 1) * _WHITE)
+        for channel, organ in enumerate(organs):
+            mask = found[organ]
+            if mask is not None:
+                masks[index, channel] = fit_pixels(mask.astype(np.float32), spec) >= 0.5
+                known[index, channel] = True
+                empty += not mask.any()
+        if progress:
+            progress("decoding images and masks", index + 1, len(table))
+    if empty:
+        logger.warning("%d masks are empty: taken as organs that are not there", empty)
+    return AnnotatedImages(table, pixels, masks, known, empty)
+
+
+def _decoded(
+    manifest: Manifest, rows: Iterator[pd.Series], organs: tuple[str, ...]
+) -> Iterator[tuple[Image, dict[str, Mask | None]]]:
+    return in_order(lambda row: load_annotated(manifest, row, organs), rows)
