@@ -39,6 +39,7 @@ class _Target:
 def command(
     target: Annotated[str, typer.Argument(help="Predictions (.parquet, .csv), a run folder, or with --data a reader.")],
     data: Annotated[Path | None, typer.Option(help="Dataset to read with the reader TARGET.")] = None,
+    task: Annotated[str | None, typer.Option(help="classify or segment [what TARGET is for].")] = None,
     split: Annotated[str | None, typer.Option(help="Split to evaluate (test, with --data).")] = None,
     reader: Annotated[str | None, typer.Option(help="Reader whose classes and operating points a table has.")] = None,
     compare: Annotated[Path | None, typer.Option(help="Predictions of another reader on the same images.")] = None,
@@ -58,9 +59,12 @@ def command(
 
     Thresholds are those that the reader's card chose on validation; nothing is tuned here.
     """
+    from wetread.cli.evaluate_segment import evaluate_segmenter
     from wetread.evaluation.protocol import evaluate
 
     _refuse_existing(out)
+    if _is_segment(task, target, data):
+        return evaluate_segmenter(target, data, split, out, seed, as_json=as_json)
     found = _resolve(target, data, split, reader)
     spec = _spec(found, split, (level, aggregation), by or [], prevalence or [])
     spec = spec.model_copy(update={"resamples": resamples, "seed": seed})
@@ -76,6 +80,14 @@ def command(
     if out is not None:
         typer.echo(f"Report: {out / 'report.html'}")
     return None
+
+
+def _is_segment(task: str | None, target: str, data: Path | None) -> bool:
+    from wetread.cli.evaluate_segment import is_segmenter
+
+    if task not in (None, "classify", "segment"):
+        raise UsageError(expected("a task among classify, segment", repr(task), "set --task to one"))
+    return task == "segment" or (task is None and data is not None and is_segmenter(target, _shelves()))
 
 
 def predict(reader: str, manifest: Manifest, split: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from wetread.models.card import MetricRow, ReaderCard
+    from wetread.models.card import Card, MetricRow
     from wetread.types import Estimate
 
 __all__ = ["app"]
@@ -27,21 +27,21 @@ def list_(readers: Shelf = None, as_json: AsJson = False) -> None:
     from rich.text import Text
 
     from wetread.cli.console import print_json, stdout
-    from wetread.models.bundle import list_readers
+    from wetread.models.bundle import list_bundles
 
-    found = list_readers([_shelf(readers)])
+    found = list_bundles([_shelf(readers)])
     if as_json:
         return print_json([_row(folder, card) for folder, card in found])
     if not found:
         stdout().print("no readers yet; train one (wetread train --help) or import one", markup=False)
         return None
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "version", "task", "labels", "trained on", "audit"):
+    for column in ("name", "version", "task", "finds", "trained on", "audit"):
         # A name is what one types: it is never cut.
         table.add_column(column, no_wrap=column in ("name", "version"), overflow="fold")
     for _, card in found:
         data = f"{card.data.name}, {card.data.images} images"
-        cells = (card.name, card.version, card.task, ", ".join(card.labels), data, card.audit_verdict)
+        cells = (card.name, card.version, _task(card), ", ".join(_outputs(card)), data, card.audit_verdict)
         table.add_row(*(Text(cell) for cell in cells))
     stdout().print(table)
     return None
@@ -51,10 +51,10 @@ def list_(readers: Shelf = None, as_json: AsJson = False) -> None:
 def show(name: ReaderName, readers: Shelf = None, as_json: AsJson = False) -> None:
     """Show the card of one reader: what it is for, what it learned from, how good it was."""
     from wetread.cli.console import print_json, stdout
-    from wetread.models.bundle import find_reader, load_card
+    from wetread.models.bundle import find_reader, load_any_card
 
     folder = find_reader(name, [_shelf(readers)])
-    card = load_card(folder)
+    card = load_any_card(folder)
     if as_json:
         return print_json(_row(folder, card))
     console = stdout()
@@ -62,7 +62,7 @@ def show(name: ReaderName, readers: Shelf = None, as_json: AsJson = False) -> No
         console.print(f"{what:17} {text}", markup=False, soft_wrap=True)
     for limit in card.limits:
         console.print(f"{'limit':17} {limit}", markup=False, soft_wrap=True)
-    for point in card.operating_points:
+    for point in getattr(card, "operating_points", ()):
         found = f"sensitivity {_estimate(point.sensitivity)}, specificity {_estimate(point.specificity)}"
         line = f"{point.label} at {point.threshold:.3f} ({point.rule}; validation): {found}"
         console.print(f"{point.name:17} {line}", markup=False, soft_wrap=True)
@@ -78,11 +78,11 @@ def export(
     readers: Shelf = None,
 ) -> None:
     """Write a reader to one zip file or folder, after checking its hashes."""
-    from wetread.models.bundle import export_reader, find_reader, load_card
+    from wetread.models.bundle import export_reader, find_reader, load_any_card
     from wetread.provenance import disk_errors
 
     shelves = [_shelf(readers)]
-    target = out or Path(f"{load_card(find_reader(name, shelves)).name}.zip")
+    target = out or Path(f"{load_any_card(find_reader(name, shelves)).name}.zip")
     with disk_errors(target):
         typer.echo(str(export_reader(name, target, shelves)))
 
@@ -94,13 +94,16 @@ def import_(
     readers: Shelf = None,
 ) -> None:
     """Check a reader and add it: card schema, hashes, architecture; a pickle is refused."""
-    from wetread.models.bundle import import_reader
+    from wetread.models.bundle import import_reader, load_any_card
+    from wetread.models.card import SegmenterCard
     from wetread.provenance import disk_errors
 
     shelf = _shelf(readers)
     with disk_errors(shelf):
         folder = import_reader(path, shelf, name)
-    typer.echo(f"{folder}\nNext: wetread read FILE --reader {folder.name}")
+    segments = isinstance(load_any_card(folder), SegmenterCard)
+    verb = f"segment FILE --segmenter {folder.name}" if segments else f"read FILE --reader {folder.name}"
+    typer.echo(f"{folder}\nNext: wetread {verb}")
 
 
 def _shelf(readers: Path | None) -> Path:
@@ -109,18 +112,18 @@ def _shelf(readers: Path | None) -> Path:
     return load_settings({"paths.readers": readers}).paths.readers
 
 
-def _row(folder: Path, card: ReaderCard) -> dict[str, Any]:
+def _row(folder: Path, card: Card) -> dict[str, Any]:
     return {"folder": str(folder), **card.model_dump(mode="json")}
 
 
-def _facts(folder: Path, card: ReaderCard) -> list[tuple[str, str]]:
+def _facts(folder: Path, card: Card) -> list[tuple[str, str]]:
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
     data = f"{card.data.name}: {card.data.images} images of {card.data.patients} patients, {card.data.licence}"
     return [
         ("name", f"{card.name} {card.version}"),
         ("folder", f"{folder} ({size / 1e6:.1f} MB)"),
-        ("task", f"{card.task}: {', '.join(card.classes)}"),
-        ("network", f"{card.architecture}, {card.networks} of them, head {card.head.kind}"),
+        ("task", f"{_task(card)}: {', '.join(getattr(card, 'classes', _outputs(card)))}"),
+        ("network", f"{card.architecture}, {card.networks} of them"),
         ("input", f"{card.input.height} x {card.input.width} px, {card.input.fit}"),
         ("trained on", data),
         ("population", card.data.population),
@@ -129,6 +132,14 @@ def _facts(folder: Path, card: ReaderCard) -> list[tuple[str, str]]:
         ("sha256", card.sha256),
         ("intended use", card.intended_use),
     ]
+
+
+def _task(card: Card) -> str:
+    return "segmentation" if card.kind == "segmenter" else card.task
+
+
+def _outputs(card: Card) -> tuple[str, ...]:
+    return card.organs if card.kind == "segmenter" else card.labels
 
 
 def _metric(row: MetricRow) -> str:

@@ -10,48 +10,109 @@ import typer
 
 from wetread.cli.console import print_json, staged_progress, stdout
 from wetread.errors import UsageError, expected
-from wetread.training.config import TrainingConfig, load_recipe, make_config
+from wetread.training.config import SegmentConfig, TrainingConfig, config_of, load_recipe
 from wetread.types import Estimate
 
 if TYPE_CHECKING:
+    from wetread.datasets.manifest import Manifest
     from wetread.training.fit import TrainingResult
 
 __all__ = ["command"]
 
 
 def _run(dataset: Path, recipe: Path | None, out: Path | None, resume: bool, as_json: bool, **flags: Any) -> None:
-    from wetread.cli.train_report import write_report
     from wetread.datasets.manifest import load_manifest
     from wetread.settings import load_settings
-    from wetread.training.fit import train
 
     settings = load_settings()
+    kind = _kind(flags.pop("task"))
     given = {key: value for key, value in flags.items() if value is not None and value != []}
-    config = make_config((load_recipe(recipe) if recipe else {}) | given)
+    _refuse_foreign(kind, given)
+    config = config_of(kind, (load_recipe(recipe, kind) if recipe else {}) | given)
     if settings.runtime.threads and not config.threads:
         config = config.model_copy(update={"threads": settings.runtime.threads})
     folder = out or settings.paths.runs / "train" / config.run_name
     if resume:
-        _refuse_other_settings(folder, given)
+        _refuse_other_settings(folder, given, kind)
+    manifest = load_manifest(dataset)
+    if isinstance(config, SegmentConfig):
+        return _segment(manifest, config, folder, resume, as_json)
+    assert isinstance(config, TrainingConfig)  # noqa: S101  there are two kinds
+    return _classify(manifest, config, folder, resume, as_json)
+
+
+def _classify(manifest: Manifest, config: TrainingConfig, folder: Path, resume: bool, as_json: bool) -> None:
+    from wetread.cli.train_report import write_report
+    from wetread.settings import load_settings
+    from wetread.training.fit import train
+
+    cache = load_settings().paths.cache
     with staged_progress() as advance:
-        result = train(
-            load_manifest(dataset), config, folder, cache=settings.paths.cache, resume=resume, progress=advance
-        )
+        result = train(manifest, config, folder, cache=cache, resume=resume, progress=advance)
     page = write_report(result)
     if as_json:
         return print_json(_facts(result) | {"report": str(page)})
-    _print(result, page)
+    return _print(result, page)
 
 
-def _refuse_other_settings(folder: Path, given: dict[str, Any]) -> None:
+def _segment(manifest: Manifest, config: SegmentConfig, folder: Path, resume: bool, as_json: bool) -> None:
+    from wetread.cli.segment_report import print_overlaps, write_segment_report
+    from wetread.training.segment import train_segmenter
+
+    with staged_progress() as advance:
+        result = train_segmenter(manifest, config, folder, resume=resume, progress=advance)
+    page = write_segment_report(result, manifest)
+    card = result.card
+    if as_json:
+        facts = {
+            "run": str(result.run_folder),
+            "segmenter": str(result.reader_folder),
+            "name": card.name,
+            "sha256": card.sha256,
+            "metrics": [row.model_dump(mode="json") for row in card.metrics],
+            "seconds": result.seconds,
+            "report": str(page),
+        }
+        return print_json(facts)
+    print_overlaps(card.metrics)
+    console = stdout()
+    console.print(f"Segmenter: {result.reader_folder}", markup=False)
+    console.print(f"Report: {page}", markup=False)
+    return console.print(f"Next: wetread segment YOUR_IMAGES --segmenter {result.reader_folder}", markup=False)
+
+
+def _kind(task: str) -> type[TrainingConfig] | type[SegmentConfig]:
+    kinds: dict[str, type[TrainingConfig] | type[SegmentConfig]] = {
+        "classify": TrainingConfig,
+        "segment": SegmentConfig,
+    }
+    if task not in kinds:
+        raise UsageError(expected("a task among classify, segment", repr(task), "set --task to one"))
+    return kinds[task]
+
+
+def _refuse_foreign(kind: type[TrainingConfig] | type[SegmentConfig], given: dict[str, Any]) -> None:
+    """A flag of the other task must not be dropped in silence."""
+    for key in given:
+        if key not in kind.model_fields:
+            other = "classify" if kind is SegmentConfig else "segment"
+            flag = f"--{key.replace('_', '-')}"
+            raise UsageError(
+                expected(f"flags of this task, which {flag} is not", flag, f"leave it out, or --task {other}")
+            )
+
+
+def _refuse_other_settings(
+    folder: Path, given: dict[str, Any], kind: type[TrainingConfig] | type[SegmentConfig]
+) -> None:
     """A resumed run keeps its own settings: a flag that says otherwise must not be dropped in silence."""
     stored = folder / "config.toml"
     if not stored.is_file():
         return  # training says that there is nothing to resume
-    settings = load_recipe(stored)
-    own = make_config(settings)
+    settings = load_recipe(stored, kind)
+    own = config_of(kind, settings)
     for key in given:
-        if getattr(make_config(settings | {key: given[key]}), key) != getattr(own, key):
+        if getattr(config_of(kind, settings | {key: given[key]}), key) != getattr(own, key):
             flag = f"--{key.replace('_', '-')}"
             raise UsageError(
                 expected("the settings of the run", f"another {key}", f"leave {flag} out or start a new run")
@@ -116,6 +177,7 @@ def _signature() -> inspect.Signature:
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
     fixed: list[tuple[str, Any, Any]] = [
         ("dataset", Annotated[Path, typer.Argument(help="Folder, .parquet or .csv of a data set.")], ...),
+        ("task", Annotated[str, typer.Option(help="classify images, or segment organs.")], "classify"),
         ("recipe", Annotated[Path | None, typer.Option(help="TOML file with settings; flags win over it.")], None),
         ("out", Annotated[Path | None, typer.Option(help="Run folder; default runs/train/NAME.")], None),
         ("resume", Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")], False),
@@ -127,8 +189,12 @@ def _signature() -> inspect.Signature:
         else inspect.Parameter(name, positional, default=default, annotation=kind)
         for name, kind, default in fixed
     ]
-    for name, field in TrainingConfig.model_fields.items():
-        parameters.append(_flag(name, field.annotation, field.description or name, field.default))
+    fields = TrainingConfig.model_fields | SegmentConfig.model_fields
+    for name, other in fields.items():
+        field = TrainingConfig.model_fields.get(name, other)
+        # Where the two tasks take different values, the task's own table says which.
+        annotation = field.annotation if field.annotation == other.annotation else str
+        parameters.append(_flag(name, annotation, field.description or name, field.default))
     return inspect.Signature(parameters)
 
 
@@ -136,6 +202,8 @@ def command(**values: Any) -> None:
     """Train a reader on a data set with a patient-grouped split; the test split stays closed.
 
     Writes a run folder (settings, logs, checkpoints, predictions, report) with the reader in it.
+
+    Defaults are those of --task classify; for --task segment see the page on training a segmenter.
 
     Example: wetread train datasets/kermany --mode finetune --epochs 8 --seed 1
     """

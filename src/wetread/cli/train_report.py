@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wetread.reporting.facts import DataFacts, FoldRow, ReaderSummary, TrainingReport
     from wetread.training.fit import TrainingResult
 
-__all__ = ["learning_curves", "write_report"]
+__all__ = ["learning_curves", "run_provenance", "write_report"]
 
 _RESAMPLES = 500
 """Bootstrap resamples for the run's own page; ``wetread evaluate`` uses more."""
@@ -56,8 +56,8 @@ def _spec(result: TrainingResult) -> EvaluationSpec:
     )
 
 
-def learning_curves(run: RunFolder) -> dict[str, str]:
-    """Return caption -> SVG of loss and AUROC over epochs; empty for heads without epochs.
+def learning_curves(run: RunFolder, score: str = "val_auroc", named: str = "AUROC") -> dict[str, str]:
+    """Return caption -> SVG of loss and validation score over epochs; empty for heads without epochs.
 
     The logs of all folds are gathered into ``metrics.csv`` of the run.
     """
@@ -66,21 +66,21 @@ def learning_curves(run: RunFolder) -> dict[str, str]:
     # A run that was stopped and resumed has metrics-1.csv, metrics-2.csv ... before metrics.csv.
     logs = sorted(run.path.glob("logs/metrics*.csv")) + sorted(run.path.glob("fold-*/logs/metrics*.csv"))
     losses: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    areas: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    scores: dict[str, list[tuple[int, float]]] = defaultdict(list)
     rows = [row | {"network": _network(path)} for path in logs for row in _rows(path)]
     several = len({row["network"] for row in rows}) > 1
     if not rows:
         return {}
     for row in rows:
-        for column, target in (("train_loss", losses), ("val_loss", losses), ("val_auroc", areas)):
+        for column, target in (("train_loss", losses), ("val_loss", losses), (score, scores)):
             value = float(row.get(column) or "nan")
             if math.isfinite(value):
                 name = f"{column.replace('_', ' ')} {row['network']}" if several else column.replace("_", " ")
                 target[name].append((int(row["epoch"]), value))
-    _write_metrics(run, rows)
+    _write_metrics(run, rows, score)
     return {
         "Loss over epochs": learning_plot(losses, "loss", "Loss"),
-        "Validation AUROC over epochs": learning_plot(areas, "AUROC", "Validation AUROC"),
+        f"Validation {named} over epochs": learning_plot(scores, named, f"Validation {named}"),
     }
 
 
@@ -93,8 +93,8 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _write_metrics(run: RunFolder, rows: list[dict[str, str]]) -> None:
-    columns = ("network", "epoch", "step", "train_loss", "val_loss", "val_auroc")
+def _write_metrics(run: RunFolder, rows: list[dict[str, str]], score: str) -> None:
+    columns = ("network", "epoch", "step", "train_loss", "val_loss", score)
     lines = [",".join(columns)] + [",".join(row.get(column, "") for column in columns) for row in rows]
     run.write_text("metrics.csv", "\n".join(lines) + "\n")
 
@@ -129,7 +129,7 @@ def _facts(result: TrainingResult, evaluation: EvaluationResult, curves: dict[st
             n=len(result.predictions),
         ),
         folds=_folds(result),
-        provenance=_provenance(result.run_folder),
+        provenance=run_provenance(result.run_folder),
         next_steps=(
             NextStep(text="Measure it on images it has not seen.", command=f"wetread evaluate {reader} --data DATASET"),
             NextStep(text="Read your own images.", command=f"wetread read IMAGES --reader {reader}"),
@@ -192,7 +192,8 @@ def _folds(result: TrainingResult) -> tuple[FoldRow, ...]:
     return tuple(rows)
 
 
-def _provenance(folder: Path) -> dict[str, str]:
+def run_provenance(folder: Path) -> dict[str, str]:
+    """Versions, hashes, seed and device of a run, as one flat table."""
     facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     flat = {key: str(value) for key, value in facts.items() if isinstance(value, str | int | float) and value != ""}
     flat |= {key: str(value) for key, value in facts.get("libraries", {}).items()}

@@ -25,6 +25,7 @@ __all__ = [
     "NextStep",
     "OrganItem",
     "OrganReport",
+    "OverlapReport",
     "ReadWithPictures",
     "ReaderSummary",
     "SegmenterSummary",
@@ -253,6 +254,8 @@ class TrainingReport(Record):
     provenance: dict[str, str] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     next_steps: tuple[NextStep, ...] = ()
+    pictures: tuple[tuple[str, bytes], ...] = ()
+    """(caption, PNG or JPEG) of the worst cases."""
     audit_verdict: str = "not audited"
     wetread_version: str
 
@@ -267,6 +270,22 @@ class SegmenterSummary(Record):
     population: str
     limits: tuple[str, ...] = ()
     audit_verdict: str = "not audited"
+
+
+class OverlapReport(Record):
+    """How a segmenter's masks lie on annotated ones: the page of ``wetread evaluate --task segment``."""
+
+    title: str
+    created: AwareDatetime
+    segmenter: SegmenterSummary
+    dataset: str
+    split: str
+    n_images: int
+    n_patients: int
+    n_flagged: int
+    metrics: tuple[MetricRow, ...]
+    pictures: tuple[tuple[str, bytes], ...] = ()
+    wetread_version: str
 
 
 class OrganItem(Record):

@@ -17,9 +17,17 @@ from markupsafe import Markup
 from wetread.datasets.check_result import CheckResult
 from wetread.evaluation.result import ComparisonResult, EvaluationResult
 from wetread.reporting import numbers, words
-from wetread.reporting.facts import OrganReport, StudyReport, TrainingReport, Worklist, WorklistEntry
+from wetread.reporting.facts import OrganReport, OverlapReport, StudyReport, TrainingReport, Worklist, WorklistEntry
 
-__all__ = ["render_check", "render_evaluation", "render_index", "render_organs", "render_read", "render_training"]
+__all__ = [
+    "render_check",
+    "render_evaluation",
+    "render_index",
+    "render_organs",
+    "render_overlap",
+    "render_read",
+    "render_training",
+]
 
 DISCLAIMER = "Research use only. Not a diagnosis."
 _NOT_AUDITED = "not audited"
@@ -193,6 +201,11 @@ def render_organs(report: OrganReport) -> str:
         flagged=sum(bool(item.reading.flags) for item in report.items),
         audit_verdict=report.segmenter.audit_verdict,
     )
+
+
+def render_overlap(report: OverlapReport) -> str:
+    """Return the page of ``wetread evaluate --task segment``: scores with intervals and the worst cases."""
+    return _render("overlap.html.j2", report=report, audit_verdict=report.segmenter.audit_verdict)
 
 
 def render_evaluation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wetread.datasets.manifest import Manifest
@@ -27,11 +28,18 @@ OVERLAPS = ("dice", "iou", "hd95", "average_distance")
 
 
 def score_images(
-    segmenter: Segmenter, manifest: Manifest, table: pd.DataFrame, progress: Progress | None = None
+    segmenter: Segmenter,
+    manifest: Manifest,
+    table: pd.DataFrame,
+    progress: Progress | None = None,
+    *,
+    look: Callable[[str, NDArray[np.bool_]], tuple[str, ...]] | None = None,
 ) -> pd.DataFrame:
     """Segment the annotated images of ``table``, each at its own size, and compare with its masks.
 
-    Columns: ``path, patient, organ, dice, iou, hd95, average_distance, unit, found_px, annotated_px``. A score is
+    ``look`` says what is odd about the found mask of an organ; the column ``flags`` joins it with commas.
+
+    Columns: ``path, patient, flags, organ, dice, iou, hd95, average_distance, unit, found_px, annotated_px``. One is
     missing where it is undefined: both masks empty, or for distances one of them.
 
     Raises:
@@ -53,7 +61,10 @@ def score_images(
         facts = {"path": str(row["path"]), "patient": row["patient"]}
         for organ, wanted in masks.items():
             if wanted is not None:
-                records.append(facts | overlap_rows(organ, found[organ], wanted, image.facts.spacing_mm))
+                flags = ", ".join(look(organ, found[organ])) if look else ""
+                records.append(
+                    facts | {"flags": flags} | overlap_rows(organ, found[organ], wanted, image.facts.spacing_mm)
+                )
         if progress:
             progress("segmenting", done, len(rows))
     return pd.DataFrame(records)
