@@ -12,9 +12,11 @@ UV_VERSION := 0.13.8
 JOBS ?= 2
 KERMANY ?= ../shared/data/kermany-cxr
 WORK ?= runs/kermany
+COVID_CXR ?= ../shared/data/covid-cxr
+LUNGS ?= runs/lungs
 SEED ?= 1
 
-.PHONY: help setup demo test lint types layers kermany zoo bench lock clean
+.PHONY: help setup demo test lint types layers kermany zoo lungs zoo-lungs phantom-organs bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -66,6 +68,15 @@ kermany: $(STAMP)  ## results/kermany.csv: three seeds of the recipe, baselines,
 
 zoo: $(STAMP)  ## put seed SEED of `make kermany` on the shelf of shipped readers
 	$(BIN)/python -m recipes.ship $(WORK)/chest-pneumonia-seed$(SEED)
+
+lungs: $(STAMP)  ## results/lungs.csv: the lung segmenter in five folds, on children, and its speed (an hour)
+	$(BIN)/python -m benchmarks.lungs --data $(COVID_CXR) --children $(KERMANY)/train --work $(LUNGS) --out results/lungs.csv
+
+zoo-lungs: $(STAMP)  ## put the segmenter of `make lungs` on the shelf of shipped readers
+	$(BIN)/python -m recipes.ship $(LUNGS)/lungs --name lungs --folds $(LUNGS)/lungs-folds
+
+phantom-organs: $(STAMP)  ## results/phantom_organs.csv: lungs, heart and their ratio on unseen sources
+	$(BIN)/python -m benchmarks.phantom_organs --out results/phantom_organs.csv
 
 bench: $(STAMP)  ## the other figures of results/; run it on a quiet machine
 	$(BIN)/python -m benchmarks.startup --out results/startup.csv

@@ -1,7 +1,8 @@
-"""Put a trained run on the shelf of shipped readers, with the figures of its one look at the test split.
+"""Put a trained run on the shelf of shipped readers, with the figures of images that it did not see.
 
-Run by ``make zoo`` after ``make kermany``. The bundle is the run's own; only its name, the sentence on
-intended use and the test figures are added to the card.
+Run by ``make zoo`` after ``make kermany`` (a reader, with its one look at the test split) and by ``make
+zoo-lungs`` after ``make lungs`` (a segmenter, with the scores of the folds). The bundle is the run's own; only
+its name and those figures are added to the card.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from wetread.evaluation.result import EvaluationResult
-from wetread.models.bundle import ZOO, export_reader, load_card, load_reader
-from wetread.models.card import MetricRow, ReaderCard, parse_card
+from wetread.models.bundle import ZOO, export_reader, load_any_card
+from wetread.models.card import Card, MetricRow, SegmenterCard, parse_any_card
 from wetread.models.readme import card_readme
 
 POINT_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "f1", "kappa", "mcc")
@@ -22,17 +23,28 @@ LABEL_METRICS = ("auroc", "auprc", "brier", "ece")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="finished run folder with test-results.json")
+    parser.add_argument("run", type=Path, help="finished run folder; a reader's has test-results.json")
     parser.add_argument("--name", default="chest-pneumonia")
+    parser.add_argument("--folds", type=Path, help="for a segmenter: the run with the same recipe in folds")
     parser.add_argument("--shelf", type=Path, default=ZOO)
     asked = parser.parse_args()
-    result = EvaluationResult.model_validate_json((asked.run / "test-results.json").read_text(encoding="utf-8"))
-    card = load_card(asked.run / "reader")
-    shipped = card.model_copy(update={"name": asked.name, "metrics": (*card.metrics, *rows(result))})
+    card = load_any_card(asked.run / "reader")
+    figures = fold_rows(asked.folds) if isinstance(card, SegmenterCard) else test_rows(asked.run)
+    shipped = card.model_copy(update={"name": asked.name, "metrics": (*card.metrics, *figures)})
     target = asked.shelf / asked.name
     put(asked.run / "reader", shipped, target)
-    load_reader(target)
     print(f"{target}: sha256 {shipped.sha256}")
+
+
+def fold_rows(run: Path) -> list[MetricRow]:
+    """The out-of-fold scores of the same recipe."""
+    return [row for row in load_any_card(run / "reader").metrics if row.split == "out-of-fold"]
+
+
+def test_rows(run: Path) -> list[MetricRow]:
+    """The figures of the one look at the test split."""
+    text = (run / "test-results.json").read_text(encoding="utf-8")
+    return rows(EvaluationResult.model_validate_json(text))
 
 
 def rows(result: EvaluationResult) -> list[MetricRow]:
@@ -50,9 +62,9 @@ def rows(result: EvaluationResult) -> list[MetricRow]:
     return found
 
 
-def put(bundle: Path, card: ReaderCard, target: Path) -> None:
+def put(bundle: Path, card: Card, target: Path) -> None:
     """Copy the bundle with its new card, in place of an older one."""
-    checked = parse_card(card.model_dump_json(), target.name)
+    checked = parse_any_card(card.model_dump_json(), target.name)
     with tempfile.TemporaryDirectory() as scratch:
         copy = export_reader(bundle, Path(scratch) / card.name)
         (copy / "card.json").write_text(checked.model_dump_json(indent=2) + "\n", encoding="utf-8")
