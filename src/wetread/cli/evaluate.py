@@ -64,6 +64,7 @@ def command(
 
     _refuse_existing(out)
     if _is_segment(task, target, data):
+        _refuse_foreign({"reader": reader, "compare": compare, "by": by, "prevalence": prevalence})
         return evaluate_segmenter(target, data, split, out, seed, as_json=as_json)
     found = _resolve(target, data, split, reader)
     spec = _spec(found, split, (level, aggregation), by or [], prevalence or [])
@@ -88,6 +89,13 @@ def _is_segment(task: str | None, target: str, data: Path | None) -> bool:
     if task not in (None, "classify", "segment"):
         raise UsageError(expected("a task among classify, segment", repr(task), "set --task to one"))
     return task == "segment" or (task is None and data is not None and is_segmenter(target, _shelves()))
+
+
+def _refuse_foreign(given: dict[str, object]) -> None:
+    """What means nothing for masks must not be dropped in silence."""
+    for name, value in given.items():
+        if value:
+            raise UsageError(expected("flags that a segmenter has", f"--{name}", "leave it out"))
 
 
 def predict(reader: str, manifest: Manifest, split: str) -> pd.DataFrame:

@@ -43,11 +43,12 @@ def evaluate_segmenter(
 
     Raises:
         UsageError: no data set, or no such segmenter.
-        DatasetRefused: no image of the split has a mask.
+        DatasetRefused: no image of the split has a mask, or the split leaks.
     """
     from wetread.cli.console import print_json, staged_progress, stdout
     from wetread.cli.segment_report import print_overlaps, worst_cases, write_evaluation
     from wetread.datasets.manifest import load_manifest
+    from wetread.datasets.splits import assert_no_leak
     from wetread.models.bundle import load_segmenter
     from wetread.settings import load_settings
     from wetread.training.segment_scores import mean_overlaps, score_images
@@ -55,6 +56,7 @@ def evaluate_segmenter(
     if data is None:
         raise UsageError(expected("a data set with masks", "none", "add --data DATASET"))
     manifest, segmenter = load_manifest(data), load_segmenter(target, [load_settings().paths.readers])
+    assert_no_leak(manifest)
     table, part = _part(manifest, split)
     with staged_progress() as advance:
         scores = score_images(segmenter, manifest, table, advance, look=odd)

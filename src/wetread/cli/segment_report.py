@@ -67,7 +67,8 @@ def worst_cases(
 
     table = manifest.table.set_index("path", drop=False)
     pictures = []
-    for _, score in scores.sort_values("dice").head(count).iterrows():
+    judged = scores[scores["dice"].notna()]  # where both masks are empty there is nothing to see
+    for _, score in judged.sort_values("dice").head(count).iterrows():
         organ = str(score["organ"])
         image, masks = load_annotated(manifest, table.loc[score["path"]], (organ,))
         number = int(score["network"]) - 1 if "network" in scores.columns else 0

@@ -46,9 +46,11 @@ def _classify(manifest: Manifest, config: TrainingConfig, folder: Path, resume: 
     from wetread.settings import load_settings
     from wetread.training.fit import train
 
-    cache = load_settings().paths.cache
+    paths = load_settings().paths
     with staged_progress() as advance:
-        result = train(manifest, config, folder, cache=cache, resume=resume, progress=advance)
+        result = train(
+            manifest, config, folder, cache=paths.cache, resume=resume, progress=advance, shelves=[paths.readers]
+        )
     page = write_report(result)
     if as_json:
         return print_json(_facts(result) | {"report": str(page)})

@@ -17,13 +17,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
 from wetread.errors import BundleRefused, WetreadError, expected
-from wetread.models.card import BundleCard, Card, ReaderCard, SegmenterCard, parse_any_card, parse_card
+from wetread.models.card import BundleCard, Card, GuideSpec, ReaderCard, SegmenterCard, parse_any_card, parse_card
 from wetread.models.readme import card_readme
 from wetread.provenance import atomic_folder, file_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from wetread.models.guide import Guide
     from wetread.models.organs import Segmenter
     from wetread.models.outlier import FeatureStatistics
     from wetread.models.predict import Reader
@@ -37,6 +38,7 @@ __all__ = [
     "list_readers",
     "load_any_card",
     "load_card",
+    "load_guide",
     "load_reader",
     "load_segmenter",
     "network_file",
@@ -215,7 +217,27 @@ def load_reader(name: str | Path, shelves: Sequence[Path] = ()) -> Reader:
     networks = [_weighted(network_of(card), folder, card, index) for index in range(card.networks)]
     gate = folder / _GATE_FILE
     statistics = FeatureStatistics.from_tensors(load_arrays(gate)) if _GATE_FILE in card.weights else None
-    return Reader(card, networks, statistics)
+    return Reader(card, networks, statistics, load_guide(card.guide, shelves) if card.guide else None)
+
+
+def load_guide(spec: GuideSpec, shelves: Sequence[Path] = ()) -> Guide:
+    """Load the segmenter that a guided reader was trained with.
+
+    Raises:
+        BundleRefused: there is none of that name, or it has other weights.
+    """
+    from wetread.models.guide import Guide
+
+    segmenter = load_segmenter(spec.segmenter, shelves)
+    if segmenter.card.sha256 != spec.sha256:
+        raise BundleRefused(
+            expected(
+                f"the segmenter {spec.segmenter} with sha256 {spec.sha256[:12]}…",
+                f"{segmenter.card.sha256[:12]}…",
+                "import the segmenter that the reader was trained with",
+            )
+        )
+    return Guide(spec, segmenter)
 
 
 def load_segmenter(name: str | Path, shelves: Sequence[Path] = ()) -> Segmenter:

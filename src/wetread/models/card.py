@@ -18,6 +18,7 @@ __all__ = [
     "Card",
     "DataCard",
     "GateSpec",
+    "GuideSpec",
     "HeadSpec",
     "InputSpec",
     "MetricRow",
@@ -69,6 +70,20 @@ class GateSpec(Record):
     components: int
     modalities: tuple[str, ...] = ()
     body_parts: tuple[str, ...] = ()
+
+
+class GuideSpec(Record):
+    """Which organ the network is shown: outside it, widened by ``margin`` of the shorter side, the image is filled.
+
+    ``fill``: ``mean`` grey of the organ, or ``black``. ``segmenter`` is found by name and must have ``sha256``.
+    """
+
+    kind: Literal["mask"] = "mask"
+    organ: str
+    segmenter: str
+    sha256: str
+    margin: float = Field(default=0.03, ge=0, le=0.5)
+    fill: Literal["mean", "black"] = "mean"
 
 
 class DataCard(Record):
@@ -137,6 +152,7 @@ class ReaderCard(BundleCard):
     operating_points: tuple[OperatingPoint, ...] = ()
     default_operating_point: str = "youden"
     gate: GateSpec | None = None
+    guide: GuideSpec | None = None
 
     def operating_point(self, label: str, name: str | None = None) -> OperatingPoint | None:
         """Return the named (or default) operating point of ``label``; None where none was chosen."""

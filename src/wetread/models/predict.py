@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wetread.errors import UsageError, WetreadError, expected
 from wetread.models.card import InputSpec, ReaderCard
+from wetread.models.guide import Guide
 from wetread.models.inputs import normalise, to_batch, views_of
 from wetread.models.networks import Network
 from wetread.models.outlier import FeatureStatistics
@@ -47,11 +48,16 @@ def probabilities_of(logits: NDArray[np.floating], temperature: float, *, softma
 
 
 class Reader:
-    """A loaded reader: card, networks in evaluation mode, and feature statistics for the gate."""
+    """A loaded reader: card, networks in evaluation mode, feature statistics for the gate, and its guide if any."""
 
     def __init__(
-        self, card: ReaderCard, networks: Sequence[Network], statistics: FeatureStatistics | None = None
+        self,
+        card: ReaderCard,
+        networks: Sequence[Network],
+        statistics: FeatureStatistics | None = None,
+        guide: Guide | None = None,
     ) -> None:
+        self.guide = guide
         self.card = card
         self.networks = tuple(network.eval() for network in networks)
         self.statistics = statistics
@@ -71,9 +77,20 @@ class Reader:
         """Whether the outputs are exclusive classes."""
         return self.card.task == "multiclass"
 
-    def prepare(self, images: Sequence[Image]) -> Tensor:
-        """Stack images into (N, 1, height, width), float32 in [0, 1]."""
-        return to_batch([image.pixels for image in images], self.input)
+    def organ_masks(self, images: Sequence[Image]) -> list[NDArray[np.bool_]] | None:
+        """Return the organ of each image, bool (rows, columns), that a guided reader is shown; None for others."""
+        return [self.guide.mask(image) for image in images] if self.guide else None
+
+    def prepare(self, images: Sequence[Image], masks: Sequence[NDArray[np.bool_]] | None = None) -> Tensor:
+        """Stack images into (N, 1, height, width), float32 in [0, 1]; a guided reader is shown its organ alone.
+
+        ``masks``: what :meth:`organ_masks` gave, found again where it is None.
+        """
+        shown = [image.pixels for image in images]
+        if self.guide:
+            found = masks or [self.guide.mask(image) for image in images]
+            shown = [self.guide.apply(image.pixels, mask) for image, mask in zip(images, found, strict=True)]
+        return to_batch(shown, self.input)
 
     def forward(self, batch: Tensor, views: int | None = None) -> Forward:
         """Run all networks on (N, 1, height, width) and average ``views`` zooms; None: as many as the card says.

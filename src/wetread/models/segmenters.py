@@ -78,8 +78,9 @@ def load_pretrained(network: nn.Module, encoder: str, spec: InputSpec, weights: 
     origin = load_encoder_weights(whole, encoder, weights)
     if origin != "random":
         own = cast(nn.Module, cast(Any, network).encoder.model)
-        state = whole.state_dict()
-        own.load_state_dict({key: state[key] for key in own.state_dict()})
+        # timm flattens some encoders into a list of maps, and `stages.0.x` is then called `stages_0.x`.
+        given = {key.replace(".", "_"): value for key, value in whole.state_dict().items()}
+        own.load_state_dict({key: given[key.replace(".", "_")] for key in own.state_dict()})
     return origin
 
 
@@ -114,5 +115,6 @@ def _monai(kind: str, organs: int, spec: InputSpec) -> nn.Module:
 
     strides = (2,) * (len(_WIDTHS) - 1)
     if kind == "residual-unet":
-        return UNet(2, spec.channels, organs, channels=_WIDTHS, strides=strides, num_res_units=2)
+        # Batch norm: the default instance norm cannot train where the coarsest map is one pixel.
+        return UNet(2, spec.channels, organs, channels=_WIDTHS, strides=strides, num_res_units=2, norm="batch")
     return AttentionUnet(2, spec.channels, organs, channels=_WIDTHS, strides=strides)

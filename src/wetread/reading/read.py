@@ -21,6 +21,7 @@ from wetread.reading.decide import Decider
 from wetread.reading.evidence import Found, find_evidence, labels_to_explain
 from wetread.reading.feed import Feed, Loaded, ReadFailure, Source, film_png
 from wetread.reading.gate import image_reasons, judge
+from wetread.reading.guided import gate_with_organ, organ_warnings
 from wetread.types import GateResult, Image, LabelReading, Read
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class _Answer:
     gate: GateResult
     labels: tuple[LabelReading, ...]
     timings_ms: dict[str, float]
+    warnings: tuple[str, ...] = ()
 
 
 def read_image(reader: Reader, image: Image, options: ReadOptions | None = None) -> Read:
@@ -140,7 +142,9 @@ def _read_group(reader: Reader, group: Sequence[Loaded], decider: Decider, optio
 
 def _predict_group(reader: Reader, group: Sequence[Loaded], decider: Decider, options: ReadOptions) -> list[ReadResult]:
     begin = time.perf_counter()
-    batch = reader.prepare([item.image for item in group])
+    images = [item.image for item in group]
+    masks = reader.organ_masks(images)
+    batch = reader.prepare(images, masks)
     parts = [reader.forward(batch[i : i + 1], options.views) for i in range(len(batch))]
     probabilities = [reader.probabilities(part)[0].tolist() for part in parts]
     distances = [reader.distances(part) for part in parts]
@@ -150,8 +154,12 @@ def _predict_group(reader: Reader, group: Sequence[Loaded], decider: Decider, op
         apart = distances[i]
         distance = None if apart is None else float(apart[0])
         gate = judge(reader.card, item.image, distance, item.appearance)
+        warnings: tuple[str, ...] = ()
+        if masks is not None and reader.card.guide is not None:
+            gate = gate_with_organ(gate, reader.card.guide, masks[i])
+            warnings = organ_warnings(reader.card.guide, masks[i])
         labels = decider.decide(probabilities[i]) if gate.passed else decider.withhold(gate.reasons[0])
-        answers.append(_Answer(item, gate, labels, {"predict": predict_ms}))
+        answers.append(_Answer(item, gate, labels, {"predict": predict_ms}, warnings))
     begin = time.perf_counter()
     found = _explain(reader, (batch, parts), answers, options)
     explained = sum(bool(one.evidence) for one in found)
@@ -202,6 +210,7 @@ def _result(reader: Reader, answer: _Answer, found: Found) -> ReadResult:
         model=reader.card.identity,
         timings_ms={stage: round(value, 2) for stage, value in timings.items()},
         warnings=(
+            *answer.warnings,
             *_enlarged(reader, facts.rows, facts.columns),
             *found.missing(answer.labels),
         ),  # those of the file are in image

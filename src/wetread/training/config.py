@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from wetread.errors import UsageError, expected
 from wetread.models.registry import EMBEDDED
@@ -89,6 +89,11 @@ class TrainingConfig(LoopSettings):
     mixup: float = Field(0.0, ge=0, description="Beta parameter of mixup; 0 is off")
     balance: Literal["weights", "sampling", "none"] = Field("weights", description="how rare classes are made to count")
     views: int = Field(1, ge=1, le=5, description="zooms of each image that the reader averages")
+    guide: Literal["none", "mask"] = Field("none", description="mask: the network is shown one organ alone")
+    organ: str = Field("lungs", description="the organ of --guide")
+    segmenter: str = Field("lungs", description="name or folder of the segmenter that finds it")
+    fill: Literal["mean", "black"] = Field("mean", description="what a guided network sees outside the organ")
+    margin: float = Field(0.03, ge=0, le=0.5, description="how far the organ is widened, share of the shorter side")
     operating_points: tuple[str, ...] = Field(
         ("youden", "sensitivity=0.95", "specificity=0.95"), description="rules that choose thresholds on validation"
     )
@@ -104,7 +109,7 @@ class SegmentConfig(LoopSettings):
     """Every setting of ``wetread train --task segment``."""
 
     organs: tuple[str, ...] = Field(
-        ("lungs",), description="organs to find; lungs is the column mask, others mask_NAME"
+        ("lungs",), min_length=1, description="organs to find; lungs is the column mask, others mask_NAME"
     )
     network: Literal["unet", "residual-unet", "attention-unet"] = Field(
         "unet", description="unet on a timm encoder, or one of the two without a learned encoder"
@@ -121,6 +126,13 @@ class SegmentConfig(LoopSettings):
     augment: str = Field("organs", description="augmentation recipe: none, light, robust, squeezed, organs, s6")
     averaging: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; 0 is off")
     patience: int = Field(10, ge=1, description="epochs without a better validation Dice before stopping")
+
+    @field_validator("organs")
+    @classmethod
+    def _each_once(cls, organs: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(organs)) < len(organs):
+            raise ValueError("name each organ once")
+        return organs
 
     @property
     def run_name(self) -> str:

@@ -24,6 +24,7 @@ from wetread.datasets.manifest import DatasetMeta, Manifest
 from wetread.errors import DatasetRefused, ImageRefused, expected
 from wetread.imaging import load_image
 from wetread.models.card import InputSpec
+from wetread.models.guide import Guide
 from wetread.models.inputs import fit_pixels
 from wetread.provenance import file_sha256
 from wetread.runtime import thread_count
@@ -53,7 +54,7 @@ class LabelledImages:
     """Rows of a manifest with their pixels and targets.
 
     ``pixels``: uint16 (N, height, width). ``targets``: float32 (N, outputs), 1, 0 or NaN
-    (unknown). ``names``: (N,) sha256 of the image files.
+    (unknown). ``names``: (N,) sha256 of what is seen: the file, or file and guide.
     """
 
     table: pd.DataFrame
@@ -122,9 +123,15 @@ def to_float(pixels: NDArray[np.uint16]) -> Tensor:
 
 
 def gather(
-    manifest: Manifest, table: pd.DataFrame, spec: InputSpec, cache: Path | None, progress: Progress | None = None
+    manifest: Manifest,
+    table: pd.DataFrame,
+    spec: InputSpec,
+    cache: Path | None,
+    progress: Progress | None = None,
+    *,
+    guide: Guide | None = None,
 ) -> LabelledImages:
-    """Decode (or fetch from the cache) the images of ``table`` at the geometry of ``spec``.
+    """Decode (or fetch from the cache) the images of ``table`` at the geometry of ``spec``, guided if so asked.
 
     Raises:
         DatasetRefused: images that cannot be read; names the first and how many.
@@ -132,10 +139,12 @@ def gather(
     targets = targets_of(table, manifest.meta)
     paths = [manifest.path_of(str(path)) for path in table["path"]]
     names = _contents(paths)
+    if guide:  # what is seen of a file depends on the guide, and features are cached by these names too
+        names = [hashlib.sha256(f"{name} {guide.key}".encode()).hexdigest() for name in names]
     geometry = f"{spec.height}x{spec.width}-{spec.fit}"
     key = hashlib.sha256(f"pixels-1 {geometry}".encode()).hexdigest()[:16]
     store = ArrayStore(cache / "pixels" / key if cache else None)
-    pixels = store.rows(names, lambda wanted: _decode([paths[i] for i in wanted], spec, progress))
+    pixels = store.rows(names, lambda wanted: _decode([paths[i] for i in wanted], spec, progress, guide))
     return LabelledImages(table, pixels.astype(np.uint16, copy=False), targets, tuple(names))
 
 
@@ -160,13 +169,16 @@ def _unreadable(count: int, first: str) -> DatasetRefused:
     )
 
 
-def _decode(paths: list[Path], spec: InputSpec, progress: Progress | None) -> Iterator[Array]:
+def _decode(
+    paths: list[Path], spec: InputSpec, progress: Progress | None, guide: Guide | None = None
+) -> Iterator[Array]:
     """Yield one row per path, decoded a little ahead in threads; refuse at the end if any failed."""
     failed: list[str] = []
 
     def one(path: Path) -> Array:
         try:
-            pixels = fit_pixels(load_image(path).pixels, spec)
+            image = load_image(path)
+            pixels = fit_pixels(guide.pixels(image) if guide else image.pixels, spec)
         except ImageRefused as error:
             failed.append(f"{path.name} ({error})")
             return np.zeros((spec.height, spec.width), dtype=np.uint16)

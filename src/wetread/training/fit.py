@@ -20,8 +20,9 @@ from wetread.datasets.splits import assert_no_leak, make_folds
 from wetread.errors import DatasetRefused, SplitRefused, TrainingFailed, UsageError, expected
 from wetread.evaluation.operating import choose_operating_points
 from wetread.models.backbones import build_network, embedding_width, load_encoder_weights
-from wetread.models.bundle import round_weights, save_reader
-from wetread.models.card import GateSpec, HeadSpec, InputSpec, ReaderCard
+from wetread.models.bundle import find_reader, load_any_card, load_guide, round_weights, save_reader
+from wetread.models.card import GateSpec, GuideSpec, HeadSpec, InputSpec, ReaderCard
+from wetread.models.guide import Guide
 from wetread.models.networks import KnnHead, Network
 from wetread.models.outlier import FeatureStatistics
 from wetread.models.registry import EMBEDDED, resolve_architecture
@@ -37,6 +38,8 @@ from wetread.training.prior import restore_prior
 from wetread.training.run import RunFolder, open_run, undone_if_refused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
 __all__ = ["TrainingResult", "train"]
@@ -65,6 +68,7 @@ class _Plan:
     cache: Path | None
     resume: bool
     progress: Progress | None
+    guide: Guide | None = None
 
     @property
     def softmax(self) -> bool:
@@ -105,11 +109,13 @@ def train(
     cache: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    shelves: Sequence[Path] = (),
 ) -> TrainingResult:
     """Train a reader into ``out`` (a new run folder); see :class:`TrainingConfig` for every setting.
 
     ``cache``: folder for decoded pixels and features, or None for no cache. ``resume``: go on
-    from the last checkpoint in ``out`` with the settings stored there.
+    from the last checkpoint in ``out`` with the settings stored there. ``shelves``: folders in which
+    the segmenter of a guided reader is looked for, before those that are shipped.
 
     Raises:
         SplitRefused: no train or validation images, or the split leaks.
@@ -124,10 +130,11 @@ def train(
     with undone_if_refused(run, resume=resume):
         prepare_torch(config.threads)
         seed_everything(config.seed)
-        plan = _Plan(config, manifest, _input_spec(config), run, cache, resume, progress)
+        guide = _guide(config, shelves)
+        plan = _Plan(config, manifest, _input_spec(config), run, cache, resume, progress, guide)
         _refuse_contradictions(plan)
         parts = _parts(plan)
-        images = gather(manifest, _used(parts), plan.spec, cache, progress)
+        images = gather(manifest, _used(parts), plan.spec, cache, progress, guide=guide)
         decoded = time.perf_counter()
         fitted, judged, gate = _fit_parts(plan, images, parts)
         trained = time.perf_counter()
@@ -137,6 +144,18 @@ def train(
 
 def _input_spec(config: TrainingConfig) -> InputSpec:
     return InputSpec(height=config.image_size, width=config.image_size, fit=config.fit, standardise=config.standardise)
+
+
+def _guide(config: TrainingConfig, shelves: Sequence[Path]) -> Guide | None:
+    """The segmenter that shows the network its organ; None without ``--guide``."""
+    if config.guide == "none":
+        return None
+    folder = find_reader(config.segmenter, shelves)
+    card = load_any_card(folder)
+    spec = GuideSpec(
+        organ=config.organ, segmenter=config.segmenter, sha256=card.sha256, margin=config.margin, fill=config.fill
+    )
+    return load_guide(spec, shelves)
 
 
 def _refuse_contradictions(plan: _Plan) -> None:
@@ -312,7 +331,7 @@ def _finish(
         gate[1] if gate else None,
         trained_on,
         history,
-    )
+    ).model_copy(update={"guide": plan.guide.spec if plan.guide else None})
     networks = [one.network for one in fitted]
     card = save_reader(plan.run.reader, card, networks, gate[0] if gate else None, failure=TrainingFailed)
     predictions = prediction_table(card, plan.manifest, judged, "val" if len(parts) == 1 else "out-of-fold")

@@ -45,7 +45,7 @@ def predict_manifest(
     table = manifest.table if split is None else manifest.table[manifest.table["split"] == split]
     if not len(table):
         raise SplitRefused(expected(f"images in the split {split!r}", "none", "name another --split"))
-    images = gather(manifest, table.reset_index(drop=True), reader.input, cache, progress)
+    images = gather(manifest, table.reset_index(drop=True), reader.input, cache, progress, guide=reader.guide)
     return prediction_table(reader.card, manifest, _judge(reader, images, views, progress), split)
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from wetread import __version__
 from wetread.datasets.manifest import Manifest
 from wetread.datasets.splits import assert_no_leak, make_folds
-from wetread.errors import SplitRefused, TrainingFailed, expected
+from wetread.errors import SplitRefused, TrainingFailed, UsageError, expected
 from wetread.models.bundle import round_weights, save_reader
 from wetread.models.card import DataCard, InputSpec, SegmenterCard
 from wetread.models.organs import Segmenter
@@ -86,9 +86,9 @@ def train_segmenter(
         size = config.image_size
         spec = InputSpec(height=size, width=size, fit=config.fit, standardise=config.standardise)
         plan = _Plan(config, manifest, spec, run, resume, progress)
-        _refuse_unknown_names(plan)
+        _refuse_what_cannot_work(plan)
         parts = _parts(plan)
-        images = gather_masks(manifest, _used(parts), config.organs, spec, progress)
+        images = gather_masks(manifest, _used(parts), config.organs, spec, progress, exclusive=config.exclusive)
         decoded = time.perf_counter()
         networks = [_fit_one(plan, images, parts, number) for number in range(len(parts))]
         seconds = {
@@ -98,11 +98,17 @@ def train_segmenter(
         return _finish(plan, networks, parts, seconds)
 
 
-def _refuse_unknown_names(plan: _Plan) -> None:
+def _refuse_what_cannot_work(plan: _Plan) -> None:
     """Refuse now what would otherwise be found after minutes of decoding."""
-    config = plan.config
+    config, size = plan.config, plan.spec.height
     recipe_named(config.augment)
-    build_segmenter(config.network, len(config.organs), plan.spec, encoder=config.encoder)
+    network = build_segmenter(config.network, len(config.organs), plan.spec, encoder=config.encoder).eval()
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, plan.spec.channels, size, size))
+    except (AssertionError, RuntimeError) as error:  # some encoders take images of one size only
+        wanted = f"an encoder for images of {size}x{size}"
+        raise UsageError(expected(wanted, config.encoder, "use a convolutional one, e.g. resnet34")) from error
     nothing = torch.zeros(1, 2, 8, 8)
     segment_loss(config.loss, nothing, nothing, softmax=False)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -94,11 +95,14 @@ def gather_masks(
     organs: tuple[str, ...],
     spec: InputSpec,
     progress: Progress | None = None,
+    *,
+    exclusive: bool = False,
 ) -> AnnotatedImages:
-    """Decode images and masks of ``table`` at the geometry of ``spec``.
+    """Decode images and masks of ``table`` at the geometry of ``spec``; ``exclusive`` organs share no pixel.
 
     Raises:
-        DatasetRefused: the first image or mask that cannot be read.
+        DatasetRefused: the first image or mask that cannot be read, exclusive masks that overlap, or no image
+            that has masks of all exclusive organs.
     """
     shape = (spec.height, spec.width)
     pixels = np.zeros((len(table), *shape), np.uint16)
@@ -107,6 +111,8 @@ def gather_masks(
     rows = (row for _, row in table.iterrows())
     empty = 0
     for index, (image, found) in enumerate(_decoded(manifest, rows, organs)):
+        if exclusive:
+            _refuse_overlap(found, image.facts.name)
         pixels[index] = np.rint(fit_pixels(image.pixels, spec).clip(0, 1) * _WHITE)
         for channel, organ in enumerate(organs):
             mask = found[organ]
@@ -114,11 +120,34 @@ def gather_masks(
                 masks[index, channel] = fit_pixels(mask.astype(np.float32), spec) >= 0.5
                 known[index, channel] = True
                 empty += not mask.any()
+        if exclusive:  # on a common border both can round up: the first organ keeps the pixel
+            masks[index] &= masks[index].cumsum(0) == 1
         if progress:
             progress("decoding images and masks", index + 1, len(table))
+    if exclusive:
+        _require_whole(known, organs)
     if empty:
         logger.warning("%d masks are empty: taken as organs that are not there", empty)
     return AnnotatedImages(table, pixels, masks, known, empty)
+
+
+def _refuse_overlap(masks: Mapping[str, Mask | None], name: str) -> None:
+    drawn = [(organ, mask) for organ, mask in masks.items() if mask is not None]
+    for (one, first), (other, second) in itertools.combinations(drawn, 2):
+        if shared := int((first & second).sum()):
+            cure = "mend the masks, or leave --exclusive out"
+            got = f"{shared} shared by {one} and {other} in {name}"
+            raise DatasetRefused(expected("exclusive masks without a common pixel", got, cure))
+
+
+def _require_whole(known: Mask, organs: tuple[str, ...]) -> None:
+    """Where one organ is unknown, so is the background: exclusive organs learn from whole annotations only."""
+    partly = int((~known.all(1)).sum())
+    if partly == len(known):
+        cure = "draw all of them, or leave --exclusive out"
+        raise DatasetRefused(expected(f"images with masks of all of {', '.join(organs)}", "none", cure))
+    if partly:
+        logger.warning("%d images lack a mask of some exclusive organ: nothing is learned from them", partly)
 
 
 def _decoded(

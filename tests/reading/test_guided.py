@@ -1,0 +1,40 @@
+"""A guided reader: no organ, no answer; an odd mask, a warning."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wetread.models.card import GuideSpec
+from wetread.reading.guided import gate_with_organ, organ_warnings
+from wetread.types import GateResult
+
+GUIDE = GuideSpec(organ="lungs", segmenter="lungs", sha256="0" * 64)
+
+
+def lungs(left: bool = True) -> np.ndarray:
+    mask = np.zeros((200, 200), np.bool_)
+    mask[30:170, 30:85] = True
+    if left:
+        mask[30:170, 115:170] = True
+    return mask
+
+
+def test_without_the_organ_the_answer_is_withheld() -> None:
+    gate = gate_with_organ(GateResult(passed=True), GUIDE, np.zeros((200, 200), np.bool_))
+    assert not gate.passed
+    assert gate.reasons == ("No lungs were found in it, and the reader looks at nothing else.",)
+
+
+def test_with_the_organ_the_gate_stays_as_it_was() -> None:
+    before = GateResult(passed=False, reasons=("too small",))
+    assert gate_with_organ(before, GUIDE, lungs()) == before
+
+
+def test_two_lungs_give_no_warning_and_one_does() -> None:
+    assert organ_warnings(GUIDE, lungs()) == ()
+    (warning,) = organ_warnings(GUIDE, lungs(left=False))
+    assert warning == "The mask of the lungs is odd (fewer than two lungs, implausible shape), and the answer leans on it."
+
+
+def test_other_organs_have_no_idea_of_odd() -> None:
+    assert organ_warnings(GUIDE.model_copy(update={"organ": "clavicle"}), lungs(left=False)) == ()
