@@ -16,7 +16,7 @@ COVID_CXR ?= ../shared/data/covid-cxr
 LUNGS ?= runs/lungs
 SEED ?= 1
 
-.PHONY: help setup demo test lint types layers kermany zoo lungs zoo-lungs phantom-organs bench lock clean
+.PHONY: help setup demo test lint types layers kermany zoo lungs zoo-lungs phantom-organs losses guides bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -77,6 +77,12 @@ zoo-lungs: $(STAMP)  ## put the segmenter of `make lungs` on the shelf of shippe
 
 phantom-organs: $(STAMP)  ## results/phantom_organs.csv: lungs, heart and their ratio on unseen sources
 	$(BIN)/python -m benchmarks.phantom_organs --out results/phantom_organs.csv
+
+losses: $(STAMP)  ## results/losses.csv: every segmentation loss, three seeds, one plot (an hour)
+	$(BIN)/python -m benchmarks.losses --data $(COVID_CXR) --work $(LUNGS) --out results/losses.csv
+
+guides: $(STAMP)  ## results/guides.csv: readers shown the whole film or the lungs alone (an hour)
+	$(BIN)/python -m benchmarks.guides --data $(KERMANY) --work $(WORK) --out results/guides.csv
 
 bench: $(STAMP)  ## the other figures of results/; run it on a quiet machine
 	$(BIN)/python -m benchmarks.startup --out results/startup.csv
