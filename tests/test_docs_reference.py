@@ -10,8 +10,13 @@ import pytest
 from wetread import errors
 from wetread.datasets.columns import COLUMNS
 from wetread.datasets.manifest import DatasetMeta, SplitMeta
-from wetread.models.card import DataCard, GateSpec, HeadSpec, InputSpec, ReaderCard
+from wetread.models.card import DataCard, GateSpec, HeadSpec, InputSpec, ReaderCard, SegmenterCard
+from wetread.reading.mask_quality import FLAGS
+from wetread.reading.measures import ORGANS, Measure
+from wetread.reading.organs import OrganFinding, OrganReading
 from wetread.training.augment import RECIPES
+from wetread.training.segment_losses import SEGMENT_LOSSES
+from wetread.training.segment_scores import OVERLAPS
 from wetread.types import Estimate, OperatingPoint
 
 CODE = re.compile(r"`([^`\n]+)`")
@@ -23,6 +28,11 @@ NAMES = {
         for name in record.model_fields
     ],
     "docs/how-to/train-a-reader.md": list(RECIPES),
+    "docs/reference/segmentation.md": [
+        *(name for record in (OrganReading, OrganFinding, Measure, SegmenterCard) for name in record.model_fields),
+        *(*ORGANS, *OVERLAPS),
+    ],
+    "docs/explanation/segmentation-losses.md": list(SEGMENT_LOSSES),
 }
 NOT_WRITTEN_OUT = {"split"}
 """``[split]`` stands as a table of its own."""
@@ -57,3 +67,9 @@ def test_the_page_of_errors_draws_the_tree_of_the_code(repository: Path) -> None
         line = next(line for line in tree.splitlines() if name in line)
         if "exit_code" in vars(found) or "exit" in line:
             assert f"exit {found.exit_code} " in line
+
+
+def test_the_page_of_segmentation_has_every_flag(repository: Path) -> None:
+    text = (repository / "docs" / "reference" / "segmentation.md").read_text(encoding="utf-8")
+    spans = CODE.findall(text.split("## Flags")[1].split("## Scores")[0])
+    assert [flag for flag in FLAGS if flag not in spans] == []

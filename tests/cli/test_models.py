@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CliResult
-from tests.models.support import small_reader
+from tests.models.support import small_reader, small_segmenter
 from wetread.models import bundle
 from wetread.models.bundle import save_reader
 
@@ -161,3 +161,40 @@ def test_a_full_disk_while_importing_is_one_line(
     assert result.exit_code == 1
     assert "got a full disk" in result.stderr
     assert not list((tmp_path / "other").iterdir())
+
+
+@pytest.fixture
+def with_segmenter(shelf: Path) -> Path:
+    """The shelf with a segmenter beside the reader."""
+    segmenter = small_segmenter(("lungs", "heart"), limits=("No lateral views.",))
+    save_reader(shelf / "organs", segmenter.card, segmenter.networks)
+    return shelf
+
+
+def test_a_segmenter_is_listed_with_its_organs(cli: Cli, with_segmenter: Path) -> None:
+    lines = cli("models", "list", "--readers", with_segmenter).stdout.splitlines()
+    row = next(line.split() for line in lines if line.startswith("organs"))
+    assert row[:5] == ["organs", "1", "segmentation", "lungs,", "heart"]
+    assert any(line.startswith("small") for line in lines)
+    cards = json.loads(cli("models", "list", "--readers", with_segmenter, "--json").stdout)
+    assert {card["name"]: card["kind"] for card in cards}.items() >= {"organs": "segmenter", "small": "reader"}.items()
+
+
+def test_show_a_segmenter(cli: Cli, with_segmenter: Path) -> None:
+    result = cli("models", "show", "organs", "--readers", with_segmenter)
+    assert result.exit_code == 0
+    facts = ("segmentation: lungs, heart", "unet, 1 of them", "64 x 64 px", "No lateral views.", "not audited")
+    for text in (*facts, "Research use only. Not a diagnosis."):
+        assert text in result.stdout
+    card = json.loads(cli("models", "show", "organs", "--readers", with_segmenter, "--json").stdout)
+    assert (card["organs"], card["encoder"], card["exclusive"]) == (["lungs", "heart"], "tf_efficientnet_lite0", False)
+
+
+def test_a_segmenter_is_exported_and_imported(cli: Cli, with_segmenter: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "organs.zip"
+    assert cli("models", "export", "organs", "--readers", with_segmenter, "--out", archive).exit_code == 0
+    result = cli("models", "import", archive, "--readers", tmp_path / "other", "--name", "copy")
+    assert result.exit_code == 0, result.stderr
+    assert "Next: wetread segment FILE --segmenter copy" in result.stdout
+    files = {path.name for path in (tmp_path / "other" / "copy").iterdir()}
+    assert files == {"card.json", "README.md", "model.safetensors"}

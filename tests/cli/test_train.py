@@ -18,7 +18,7 @@ from wetread.cli.main import load_verb
 from wetread.cli.train_report import learning_curves
 from wetread.datasets.phantoms import DatasetPlan, make_dataset
 from wetread.models.bundle import load_card
-from wetread.training.config import TrainingConfig, load_recipe
+from wetread.training.config import SegmentConfig, TrainingConfig, load_recipe
 from wetread.training.run import RunFolder
 
 Cli = Callable[..., CliResult]
@@ -50,10 +50,11 @@ def options() -> dict[str, Any]:
 
 
 def test_every_setting_has_a_flag_and_every_flag_is_a_setting() -> None:
-    own = {"dataset", "recipe", "out", "resume", "as_json", "help"}
+    own = {"dataset", "task", "recipe", "out", "resume", "as_json", "help"}
     found = options()
-    assert set(found) - own == set(TrainingConfig.model_fields)
-    for name, field in TrainingConfig.model_fields.items():
+    fields = SegmentConfig.model_fields | TrainingConfig.model_fields  # what both have reads as classification has it
+    assert set(found) - own == set(fields)
+    for name, field in fields.items():
         assert "--" + name.replace("_", "-") in found[name].opts
         assert field.description is not None
         assert field.description[1:] in found[name].help

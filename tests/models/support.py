@@ -1,4 +1,4 @@
-"""Small readers with random weights, for tests of models and of what is built on them."""
+"""Small readers and segmenters, for tests of models and of what is built on them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from wetread.models.backbones import build_network
-from wetread.models.card import DataCard, HeadSpec, InputSpec, ReaderCard
+from wetread.models.card import DataCard, HeadSpec, InputSpec, ReaderCard, SegmenterCard
 from wetread.models.networks import Network
+from wetread.models.organs import Segmenter
 from wetread.models.outlier import FeatureStatistics
 from wetread.models.predict import Reader
+from wetread.models.segmenters import build_segmenter
 from wetread.types import Image, ImageFacts
 
-__all__ = ["card_for", "image_of", "reader_of", "small_reader"]
+__all__ = ["Thresholds", "card_for", "image_of", "reader_of", "segmenter_card", "small_reader", "small_segmenter"]
+
+THIN = (8, 8, 8, 8, 8)
+"""Channels of a decoder that tests can afford."""
 
 
 def card_for(labels: Sequence[str] = ("finding",), **changes: Any) -> ReaderCard:
@@ -71,3 +77,54 @@ def image_of(rows: int, columns: int, seed: int = 0) -> Image:
     pixels[rows // 4 : rows // 2, columns // 4 : columns // 2] += 0.4
     facts = ImageFacts(name=f"noise-{seed}.png", format="PNG", sha256="0" * 64, rows=rows, columns=columns, bits=8)
     return Image(pixels, facts)
+
+
+def segmenter_card(organs: Sequence[str] = ("lungs",), **changes: Any) -> SegmenterCard:
+    """A complete card of a small U-Net on the embedded encoder."""
+    fields: dict[str, Any] = {
+        "kind": "segmenter",
+        "name": "organs",
+        "version": "1",
+        "created": "2026-01-01T00:00:00Z",
+        "architecture": "unet",
+        "encoder": "tf_efficientnet_lite0",
+        "decoder": THIN,
+        "organs": tuple(organs),
+        "input": InputSpec(height=64, width=64),
+        "weights": {},
+        "data": DataCard(name="noise", images=1, patients=1, sha256="0" * 64),
+    }
+    return SegmenterCard(**{**fields, **changes})
+
+
+def small_segmenter(
+    organs: Sequence[str] = ("lungs",), networks: int = 1, bias: float | None = None, **changes: Any
+) -> Segmenter:
+    """A segmenter with random weights that are the same each time.
+
+    ``bias`` makes it constant: each pixel's logit is that number, so every mask is full or empty.
+    """
+    card = segmenter_card(organs, networks=networks, **changes)
+    built = []
+    for seed in range(networks):
+        torch.manual_seed(seed)
+        kind, encoder = card.architecture, card.encoder
+        network: Any = build_segmenter(kind, len(organs), card.input, encoder=encoder, decoder=card.decoder)
+        if bias is not None:
+            head = network.segmentation_head[0]
+            nn.init.zeros_(head.weight)
+            nn.init.constant_(head.bias, bias)
+        built.append(network)
+    return Segmenter(card, built)
+
+
+class Thresholds(nn.Module):
+    """A network whose masks are known: organ k is where the first channel of the input is above level k."""
+
+    def __init__(self, *levels: float) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Map (N, C, H, W) to steep logits (N, levels, H, W)."""
+        return torch.cat([1000 * (batch[:, :1] - level) for level in self.levels], 1)

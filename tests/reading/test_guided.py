@@ -33,7 +33,9 @@ def test_with_the_organ_the_gate_stays_as_it_was() -> None:
 def test_two_lungs_give_no_warning_and_one_does() -> None:
     assert organ_warnings(GUIDE, lungs()) == ()
     (warning,) = organ_warnings(GUIDE, lungs(left=False))
-    assert warning == "The mask of the lungs is odd (fewer than two lungs, implausible shape), and the answer leans on it."
+    assert (
+        warning == "The mask of the lungs is odd (fewer than two lungs, implausible shape), and the answer leans on it."
+    )
 
 
 def test_other_organs_have_no_idea_of_odd() -> None:

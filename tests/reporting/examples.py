@@ -19,6 +19,8 @@ from wetread.evaluation.plots import result_plots
 from wetread.evaluation.protocol import evaluate
 from wetread.evaluation.result import ComparisonResult, EvaluationResult, EvaluationSpec
 from wetread.explain.overlay import heat_rgba
+from wetread.reading.measures import Measure
+from wetread.reading.organs import OrganFinding, OrganReading
 from wetread.reporting.facts import (
     CalibrationFacts,
     DataFacts,
@@ -26,8 +28,12 @@ from wetread.reporting.facts import (
     FoldRow,
     MetricRow,
     NextStep,
+    OrganItem,
+    OrganReport,
+    OverlapReport,
     ReaderSummary,
     ReadWithPictures,
+    SegmenterSummary,
     StudyReport,
     TrainingReport,
     Worklist,
@@ -389,3 +395,70 @@ def many_labels() -> StudyReport:
     labels = tuple(answer(name, p, box if name == "consolidation" else None) for name, p in told.items())
     one = ReadWithPictures(read=read("IM0001.dcm", labels), film_png=png(pixels), heatmaps={"consolidation": heat(box)})
     return study().model_copy(update={"reads": (one,)})
+
+
+def segmenter(*, hostile: bool = False, verdict: str = "not audited") -> SegmenterSummary:
+    text = HOSTILE if hostile else "lungs"
+    return SegmenterSummary(
+        name=text,
+        version="1.0.0",
+        sha256=SHA,
+        organs=(text, "heart"),
+        population=HOSTILE if hostile else "322 films of adults",
+        limits=(HOSTILE if hostile else "No lateral views.",),
+        audit_verdict=verdict,
+    )
+
+
+def _organ_item(name: str, organ: str, flags: tuple[str, ...] = ()) -> OrganItem:
+    found = (
+        OrganFinding(organ=organ, area_px=70_000, image_share=0.267, confidence=0.974, flags=flags),
+        OrganFinding(organ="heart", area_px=0, image_share=0.0, confidence=0.0, flags=("empty",)),
+    )
+    sizes = (
+        Measure(name="area", organ=organ, value=412.345, unit="cm2"),
+        Measure(name="symmetry index", organ=organ, value=0.914, unit="1"),
+        Measure(name="width", organ="heart", value=None, unit="cm", reason="the mask of the heart is empty"),
+    )
+    reading = OrganReading(
+        image=image_facts(name),
+        applied=APPLIED,
+        organs=found,
+        measures=sizes,
+        model=model(),
+        timings_ms={"find": 31.0},
+        warnings=("No DICOM SEG was written.",),
+    )
+    return OrganItem(reading=reading, picture=png(film(size=256)[0]))
+
+
+def organs(*, hostile: bool = False, verdict: str = "not audited") -> OrganReport:
+    organ = HOSTILE if hostile else "lungs"
+    flags = (HOSTILE,) if hostile else ("too small",)
+    failed = FailedFile(path=HOSTILE if hostile else "empty.dcm", reason=HOSTILE if hostile else "0 bytes")
+    return OrganReport(
+        items=(_organ_item(HOSTILE if hostile else "IM0001.dcm", organ, flags), _organ_item("IM0002.dcm", organ)),
+        failures=(failed,),
+        segmenter=segmenter(hostile=hostile, verdict=verdict),
+    )
+
+
+def overlap(*, hostile: bool = False, verdict: str = "not audited") -> OverlapReport:
+    text = HOSTILE if hostile else "lungs on phantoms"
+    rows = (
+        MetricRow(name=text, estimate=Estimate(value=0.951, low=0.942, high=0.959, n=120, method="bootstrap")),
+        MetricRow(name="hd95 lungs (mm)", estimate=Estimate(value=None, n=0, note="no cases", method="bootstrap")),
+    )
+    return OverlapReport(
+        title=text,
+        created=CREATED,
+        segmenter=segmenter(hostile=hostile, verdict=verdict),
+        dataset=text,
+        split=HOSTILE if hostile else "test",
+        n_images=120,
+        n_patients=61,
+        n_flagged=7,
+        metrics=rows,
+        pictures=((text, png(film(size=128)[0])),),
+        wetread_version="0.1.0",
+    )

@@ -13,7 +13,15 @@ import pytest
 
 from tests.reporting import examples
 from tests.reporting.markup import Page
-from wetread.reporting.html import render_check, render_evaluation, render_index, render_read, render_training
+from wetread.reporting.html import (
+    render_check,
+    render_evaluation,
+    render_index,
+    render_organs,
+    render_overlap,
+    render_read,
+    render_training,
+)
 from wetread.types import Read
 
 FAIL = "FAIL: T3, the label can be told without the organ"
@@ -54,6 +62,11 @@ PAGES: dict[str, Callable[[], str]] = {
     "evaluation": _evaluation,
     "evaluation-hostile": _hostile_evaluation,
     "evaluation-multilabel": lambda: render_evaluation(*examples.multilabel_evaluation()),
+    "organs": lambda: render_organs(examples.organs()),
+    "organs-hostile": lambda: render_organs(examples.organs(hostile=True)),
+    "organs-empty": lambda: render_organs(examples.organs().model_copy(update={"items": (), "failures": ()})),
+    "overlap": lambda: render_overlap(examples.overlap()),
+    "overlap-hostile": lambda: render_overlap(examples.overlap(hostile=True)),
     "training": lambda: render_training(examples.training()),
     "training-hostile": lambda: render_training(examples.training(hostile=True)),
 }
@@ -254,13 +267,15 @@ def test_many_labels_keep_positives_large_and_gather_negatives() -> None:
     assert [e.words for e in page.with_class("other-name")] == ["emphysema", "atelectasis", "oedema", "effusion"]
 
 
-@pytest.mark.parametrize("name", ["read", "index", "training", "evaluation"])
+@pytest.mark.parametrize("name", ["read", "index", "training", "evaluation", "organs", "overlap"])
 def test_failed_audit_marks_every_page(name: str) -> None:
     failed = {
         "read": lambda: render_read(examples.study(verdict=FAIL)),
         "index": lambda: render_index(examples.worklist(verdict=FAIL)),
         "training": lambda: render_training(examples.training(verdict=FAIL)),
         "evaluation": lambda: _evaluation(FAIL),
+        "organs": lambda: render_organs(examples.organs(verdict=FAIL)),
+        "overlap": lambda: render_overlap(examples.overlap(verdict=FAIL)),
     }[name]()
     (banner,) = Page(failed).with_class("banner-fail")
     assert banner.words == f"Audit failed: do not trust this reader. {FAIL}"
@@ -337,3 +352,31 @@ def test_read_without_operating_point_says_so() -> None:
 
 def test_rendering_is_deterministic() -> None:
     assert render_read(examples.study()) == html_of("read")
+
+
+def test_organs_page_says_what_was_found_and_what_was_not() -> None:
+    page = page_of("organs")
+    assert [tile.words for tile in page.all("dd")][-3:] == ["2", "2", "1"]  # both have an empty heart
+    assert [h.words for h in page.all("h2")] == ["Not read", "IM0001.dcm", "IM0002.dcm", "Known limits"]
+    rows = [row.words for row in page.all("tr")]
+    for row in (
+        "lungs 0.97 too small",
+        "lungs 0.97 none",
+        "heart 0.00 empty",
+        "area lungs 412.35 cm²",
+        "symmetry index lungs 0.91",
+    ):
+        assert row in rows, row
+    text = page.one("main").words
+    for said in (
+        *("322 films of adults", "No lateral views.", "not a calibrated probability", "empty.dcm 0 bytes"),
+        *("Not measured, because the mask of the heart is empty: width.", "No DICOM SEG was written."),
+    ):
+        assert said in text, said
+    assert "Not read" not in page_of("organs-empty").one("main").words
+
+
+def test_overlap_page_gives_each_score_its_interval_and_n() -> None:
+    text = page_of("overlap").one("main").words.replace("\N{NARROW NO-BREAK SPACE}", " ")
+    for said in ("0.951 (0.942–0.959) 120", "hd95 lungs (mm)", "patients 61", "flagged masks 7", "Worst cases"):
+        assert said in text, said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.training.support import KINDS, SIDE_PX, relabelled
+from tests.training.support import KINDS, SIDE_PX, organ_films, relabelled
 from wetread.datasets.manifest import Manifest
 from wetread.datasets.phantoms import DatasetPlan, make_dataset
 
@@ -29,3 +29,9 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def binary(phantoms: Manifest) -> Manifest:
     """Normal against ill, split by patient."""
     return relabelled(phantoms, "binary")
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """24 films with masks of organs, split by patient."""
+    return organ_films(tmp_path_factory.mktemp("organs") / "set")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,25 @@ import numpy as np
 import pandas as pd
 
 from wetread.datasets.manifest import DatasetMeta, Manifest
-from wetread.datasets.phantoms import FindingKind
+from wetread.datasets.phantoms import DatasetPlan, FindingKind, make_dataset
 from wetread.datasets.splits import make_split
-from wetread.training.config import TrainingConfig
+from wetread.training.config import SegmentConfig, TrainingConfig
 from wetread.training.data import LabelledImages
 from wetread.types import Task
 
-__all__ = ["KINDS", "SIDE_PX", "blobs", "copied", "images_of", "meta_of", "relabelled", "tiny"]
+__all__ = [
+    "KINDS",
+    "SIDE_PX",
+    "blobs",
+    "copied",
+    "images_of",
+    "meta_of",
+    "organ_films",
+    "relabelled",
+    "tiny",
+    "tiny_organs",
+    "with_masks_copied",
+]
 
 KINDS: tuple[FindingKind, ...] = ("consolidation", "cardiomegaly")
 SIDE_PX = 64
@@ -94,3 +107,28 @@ def copied(manifest: Manifest, folder: Path) -> Manifest:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(manifest.path_of(path).read_bytes())
     return replace(manifest, folder=folder)
+
+
+def organ_films(folder: Path, count: int = 24) -> Manifest:
+    """Phantoms with masks of the lungs, of each lung and of the heart, split by patient."""
+    return make_dataset(folder, DatasetPlan(count, format="png", size_px=SIDE_PX))
+
+
+def tiny_organs(**changes: Any) -> SegmentConfig:
+    """The smallest run of a segmenter that learns something: 64 px, two epochs, no augmentation."""
+    settings: dict[str, Any] = {
+        "image_size": SIDE_PX,
+        "epochs": 2,
+        "batch_size": 4,
+        "augment": "none",
+        "averaging": 0.5,
+        "threads": 1,
+        "tensorboard": False,
+    }
+    return SegmentConfig(**{**settings, **changes})
+
+
+def with_masks_copied(manifest: Manifest, folder: Path) -> Manifest:
+    """The whole data set below ``folder``, so that a test may harm its files."""
+    shutil.copytree(manifest.folder, folder)
+    return replace(manifest, folder=folder, table=manifest.table.copy())

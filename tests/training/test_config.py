@@ -9,7 +9,15 @@ import pytest
 
 from wetread.errors import UsageError
 from wetread.models.card import ReaderCard
-from wetread.training.config import NAME_PATTERN, TrainingConfig, config_to_toml, load_recipe, make_config
+from wetread.training.config import (
+    NAME_PATTERN,
+    SegmentConfig,
+    TrainingConfig,
+    config_of,
+    config_to_toml,
+    load_recipe,
+    make_config,
+)
 
 
 def recipe(folder: Path, text: str) -> Path:
@@ -37,7 +45,8 @@ def test_the_recipes_of_the_project_are_valid(repository: Path) -> None:
     found = sorted((repository / "recipes").glob("*.toml"))
     assert found
     for path in found:
-        make_config(load_recipe(path))
+        kind = SegmentConfig if "organs" in tomllib.loads(path.read_text(encoding="utf-8")) else TrainingConfig
+        config_of(kind, load_recipe(path, kind))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from wetread.evaluation.protocol import evaluate
 from wetread.evaluation.result import EvaluationSpec
 from wetread.imaging import load_image
 from wetread.models.bundle import load_card, load_reader
+from wetread.models.card import ReaderCard
 from wetread.training.config import TrainingConfig, load_recipe, make_config
 from wetread.training.finish import GATE_QUANTILE
 from wetread.training.fit import TrainingResult, train
@@ -439,8 +441,8 @@ def _then(monkeypatch: pytest.MonkeyPatch, target: str, full: object) -> object:
     """Save the reader as ever, and only then fill the disk."""
     from wetread.models.bundle import save_reader
 
-    def save(*arguments: object, **named: object) -> object:
-        card = save_reader(*arguments, **named)  # type: ignore[arg-type]
+    def save(folder: Path, card: ReaderCard, *rest: Any, **named: Any) -> ReaderCard:
+        card = save_reader(folder, card, *rest, **named)
         monkeypatch.setattr(target, full)
         return card
 

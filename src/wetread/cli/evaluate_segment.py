@@ -100,8 +100,8 @@ def _report(
 ) -> OverlapReport:
     from wetread.cli.segment_report import segmenter_summary
     from wetread.reporting.facts import MetricRow, OverlapReport
+    from wetread.training.segment_scores import patients_of
 
-    patients = scores["patient"].fillna(scores["path"])
     return OverlapReport(
         title=f"{segmenter.card.name} on {manifest.meta.name}",
         created=datetime.now(UTC).replace(microsecond=0),
@@ -109,7 +109,7 @@ def _report(
         dataset=manifest.meta.name,
         split=split,
         n_images=int(scores["path"].nunique()),
-        n_patients=int(patients.nunique()),
+        n_patients=len(set(patients_of(scores))),
         n_flagged=int((scores["flags"] != "").sum()),
         metrics=tuple(MetricRow(name=row.name, estimate=row.estimate) for row in metrics),
         wetread_version=__version__,

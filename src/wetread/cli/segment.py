@@ -153,7 +153,8 @@ def _print(
     for failure in failures:
         console.print(f"not read: {failure.name}: {failure.message}", style="red", markup=False)
     flagged = sum(bool(reading.flags) for reading in readings)
-    console.print(f"{len(readings)} images, {flagged} with an odd mask", markup=False)
+    many = "image" if len(readings) == 1 else "images"
+    console.print(f"{len(readings)} {many}, {flagged} with an odd mask", markup=False)
     about = f"{card.name} {card.version}, {card.sha256[:12]}, {card.audit_verdict}."
     console.print(f"Segmenter {about} Research use only. Not a diagnosis.", style="dim", markup=False, soft_wrap=True)
     if out is not None:

@@ -44,6 +44,7 @@ _FILTERS: dict[str, Any] = {
     "metric_name": words.metric_name,
     "most_urgent": words.most_urgent,
     "group_rows": words.group_rows,
+    "organ_words": words.organ_words,
     "p_value": numbers.p_value,
     "percent": numbers.percent,
     "percent_point": numbers.percent_point,
@@ -55,6 +56,7 @@ _FILTERS: dict[str, Any] = {
     "split_answers": words.split_answers,
     "stage_facts": words.stage_facts,
     "svg_uri": words.svg_uri,
+    "unit_words": words.unit_words,
     "utc": numbers.utc,
     "verdict_class": words.verdict_class,
 }

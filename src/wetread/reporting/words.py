@@ -23,12 +23,14 @@ __all__ = [
     "is_failed",
     "metric_name",
     "most_urgent",
+    "organ_words",
     "plot_title",
     "probability_and_threshold",
     "scale_bar",
     "split_answers",
     "stage_facts",
     "svg_uri",
+    "unit_words",
     "verdict_class",
 ]
 
@@ -66,6 +68,17 @@ _BAR_SHARE = 0.3
 def data_uri(data: bytes) -> str:
     """Return PNG or JPEG bytes as a data: URI; raise WetreadError for any other kind."""
     return f"data:{picture_type(data)};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def organ_words(organ: str) -> str:
+    """Return an organ's name as people write it: ``lung_left`` is the left lung."""
+    known = {"lung_left": "left lung", "lung_right": "right lung"}
+    return known.get(organ, organ.replace("_", " "))
+
+
+def unit_words(unit: str) -> str:
+    """Return a unit as it follows a number: with its space, superscript, and nothing for a ratio."""
+    return "" if unit == "1" else "\u202f" + unit.replace("cm2", "cm\u00b2")
 
 
 def svg_uri(svg: str) -> str:

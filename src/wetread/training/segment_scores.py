@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["OVERLAPS", "mean_overlaps", "overlap_rows", "score_images"]
+__all__ = ["OVERLAPS", "mean_overlaps", "overlap_rows", "patients_of", "score_images"]
 
 OVERLAPS = ("dice", "iou", "hd95", "average_distance")
 """Columns of the table of scores. Distances are in ``unit``: mm where the file states a spacing, else px."""
@@ -112,5 +112,11 @@ def mean_overlaps(scores: pd.DataFrame, split: str, seed: int = 0) -> tuple[Metr
 
 def _mean(part: pd.DataFrame, score: str, seed: int) -> Estimate:
     values = [None if value != value or value is None else float(value) for value in part[score]]  # NaN is not itself
-    patients = part["patient"].fillna(part["path"]).astype(str).tolist()
-    return summarise(values, patients, seed)
+    return summarise(values, patients_of(part), seed)
+
+
+def patients_of(scores: pd.DataFrame) -> list[str]:
+    """Whose image each row is; one without a patient counts as a patient of its own."""
+    known = scores["patient"].notna()
+    pairs = zip(known, scores["patient"], scores["path"], strict=True)
+    return [str(patient if there else path) for there, patient, path in pairs]
