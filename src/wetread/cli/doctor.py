@@ -225,13 +225,13 @@ def _disk(settings: Settings) -> Iterator[Check]:
 
 def _readers(settings: Settings) -> Iterator[Check]:
     from wetread.errors import BundleRefused
-    from wetread.models.bundle import ZOO, load_card
+    from wetread.models.bundle import ZOO, load_any_card
 
     folders = [card.parent for shelf in (settings.paths.readers, ZOO) for card in sorted(shelf.glob("*/card.json"))]
     for folder in folders:
         what = f"reader {folder.name}"
         try:
-            card = load_card(folder)
+            card = load_any_card(folder)
         except BundleRefused as error:
             yield Check(what=what, status="broken", found=str(error), cure=f"import it again, or remove {folder}")
             continue
@@ -240,7 +240,8 @@ def _readers(settings: Settings) -> Iterator[Check]:
             found = f"{', '.join(damaged)} is not what the card says"
             yield Check(what=what, status="broken", found=found, cure=f"import it again, or remove {folder}")
         else:
-            yield Check(what=what, status="ok", found=f"{card.version}, {card.architecture}, {card.task}")
+            kind = "segmentation" if card.kind == "segmenter" else card.task
+            yield Check(what=what, status="ok", found=f"{card.version}, {card.architecture}, {kind}")
     if not folders:
         cure = "train one (wetread train --help) or import one (wetread models import --help)"
         yield Check(what="readers", status="warn", found="none", cure=cure)
