@@ -59,22 +59,14 @@ class SegmentFolder:
 
     def finish(self, failures: Sequence[ReadFailure]) -> None:
         """Write the page and ``failures.csv``."""
-        from wetread.reporting.facts import FailedFile, OrganReport, SegmenterSummary
+        from wetread.cli.segment_report import segmenter_summary
+        from wetread.reporting.facts import FailedFile, OrganReport
         from wetread.reporting.html import render_organs
 
-        card = self.card
         report = OrganReport(
             items=tuple(self._items),
             failures=tuple(FailedFile(path=one.name, reason=one.message) for one in failures),
-            segmenter=SegmenterSummary(
-                name=card.name,
-                version=card.version,
-                sha256=card.sha256,
-                organs=card.organs,
-                population=card.data.population,
-                limits=card.limits,
-                audit_verdict=card.audit_verdict,
-            ),
+            segmenter=segmenter_summary(self.card),
         )
         (self.folder / "index.html").write_text(render_organs(report), encoding="utf-8")
         write_failures(self.folder / FAILURES, failures)
