@@ -73,7 +73,7 @@ lungs: $(STAMP)  ## results/lungs.csv: the lung segmenter in five folds, on chil
 	$(BIN)/python -m benchmarks.lungs --data $(COVID_CXR) --children $(KERMANY)/train --work $(LUNGS) --out results/lungs.csv
 
 zoo-lungs: $(STAMP)  ## put the segmenter of `make lungs` on the shelf of shipped readers
-	$(BIN)/python -m recipes.ship $(LUNGS)/lungs --name lungs --folds $(LUNGS)/lungs-folds
+	$(BIN)/python -m recipes.ship $(LUNGS)/lungs --name lungs --folds $(LUNGS)/lungs-folds --recipe recipes/lungs.toml
 
 phantom-organs: $(STAMP)  ## results/phantom_organs.csv: lungs, heart and their ratio on unseen sources
 	$(BIN)/python -m benchmarks.phantom_organs --out results/phantom_organs.csv

@@ -20,7 +20,7 @@ from wetread.datasets.manifest import Manifest
 from wetread.evaluation.auroc import auroc_estimate
 from wetread.evaluation.intervals import proportion
 from wetread.imaging import load_image
-from wetread.models.bundle import load_guide, load_reader
+from wetread.models.bundle import load_reader, load_segmenter
 from wetread.models.card import GuideSpec
 from wetread.models.guide import Guide, organ_removed, widened
 from wetread.models.predict import Reader
@@ -88,7 +88,7 @@ def trained(manifest: Manifest, name: str, work: Path) -> Path:
 def scored(reader: Reader, manifest: Manifest) -> Scored:
     """Read every test film, and its background alone."""
     table = manifest.table[manifest.table["split"] == "test"].reset_index(drop=True)
-    finder = reader.guide or load_guide(GuideSpec(organ="lungs", segmenter="lungs", sha256=shipped_hash()))
+    finder = reader.guide or shipped_lungs()
     films, backgrounds = [], []
     for number, image in enumerate(_images(manifest, table["path"].tolist())):
         mask = finder.mask(image)
@@ -103,11 +103,10 @@ def _images(manifest: Manifest, paths: list[str]) -> Iterator[Image]:
     return (load_image(manifest.path_of(path)) for path in paths)
 
 
-def shipped_hash() -> str:
-    """The weights of the shipped lung segmenter."""
-    from wetread.models.bundle import load_segmenter
-
-    return load_segmenter("lungs").card.sha256
+def shipped_lungs() -> Guide:
+    """What finds the lungs of a reader that has no guide of its own."""
+    segmenter = load_segmenter("lungs")
+    return Guide(GuideSpec(organ="lungs", segmenter="lungs", sha256=segmenter.card.sha256), segmenter)
 
 
 def without(image: Image, mask: NDArray[np.bool_]) -> Image:
@@ -116,8 +115,7 @@ def without(image: Image, mask: NDArray[np.bool_]) -> Image:
 
 
 def _probability(reader: Reader, image: Image, mask: NDArray[np.bool_]) -> float:
-    masks = [mask] if isinstance(reader.guide, Guide) else None
-    return float(reader.probabilities(reader.forward(reader.prepare([image], masks)))[0, 0])
+    return float(reader.probabilities(reader.forward(reader.prepare([image], [mask])))[0, 0])
 
 
 def figures_of(name: str, reader: Reader, found: Scored) -> list[Figure]:

@@ -120,6 +120,7 @@ def child_figures(segmenter: Segmenter, folder: Path, sheet: Path) -> list[Figur
         image = load_image(path)
         reading, masks = segment_image(segmenter, image)
         tally.update(reading.flags or ("plausible",))
+        tally["plausible after cleaning"] += not odd("lungs", masks["lungs"])
         if number in shown:
             pictures.append(organ_picture(image.pixels, masks))
         progress("children", number + 1, len(paths))

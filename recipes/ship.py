@@ -2,7 +2,7 @@
 
 Run by ``make zoo`` after ``make kermany`` (a reader, with its one look at the test split) and by ``make
 zoo-lungs`` after ``make lungs`` (a segmenter, with the scores of the folds). The bundle is the run's own; only
-its name and those figures are added to the card.
+its name, those figures and the known limits of its recipe are put into the card.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+import tomllib
 from pathlib import Path
 
 from wetread.evaluation.result import EvaluationResult
@@ -26,11 +27,15 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="finished run folder; a reader's has test-results.json")
     parser.add_argument("--name", default="chest-pneumonia")
     parser.add_argument("--folds", type=Path, help="for a segmenter: the run with the same recipe in folds")
+    parser.add_argument("--recipe", type=Path, help="take the known limits from this recipe, as it reads now")
     parser.add_argument("--shelf", type=Path, default=ZOO)
     asked = parser.parse_args()
     card = load_any_card(asked.run / "reader")
     figures = fold_rows(asked.folds) if isinstance(card, SegmenterCard) else test_rows(asked.run)
     shipped = card.model_copy(update={"name": asked.name, "metrics": (*card.metrics, *figures)})
+    if asked.recipe:
+        limits = tomllib.loads(asked.recipe.read_text(encoding="utf-8"))["limits"]
+        shipped = shipped.model_copy(update={"limits": tuple(limits)})
     target = asked.shelf / asked.name
     put(asked.run / "reader", shipped, target)
     print(f"{target}: sha256 {shipped.sha256}")

@@ -12,6 +12,8 @@ import typer
 from wetread.errors import DatasetRefused, UsageError, expected
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from wetread.datasets.manifest import Manifest
@@ -23,6 +25,7 @@ __all__ = ["command"]
 
 _SCORES = ("auroc", "auprc", "brier", "ece")
 _RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1", "kappa")
+_RESAMPLES = 1000
 _AT_PREVALENCE = ("ppv_at_prevalence", "npv_at_prevalence")
 
 
@@ -51,7 +54,7 @@ def command(
         typer.Option(metavar="[LABEL=]SHARE", help="PPV and NPV at this prevalence, e.g. 0.1."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="New folder for report.html, results.json, predictions.")] = None,
-    resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=200, max=100_000)] = 1000,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=200, max=100_000)] = _RESAMPLES,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
 ) -> None:
@@ -64,7 +67,10 @@ def command(
 
     _refuse_existing(out)
     if _is_segment(task, target, data):
-        _refuse_foreign({"reader": reader, "compare": compare, "by": by, "prevalence": prevalence})
+        _refuse_foreign(
+            {"reader": reader, "compare": compare, "by": by, "prevalence": prevalence, "level": level != "image"}
+            | {"aggregation": aggregation != "mean", "resamples": resamples != _RESAMPLES}
+        )
         return evaluate_segmenter(target, data, split, out, seed, as_json=as_json)
     found = _resolve(target, data, split, reader)
     spec = _spec(found, split, (level, aggregation), by or [], prevalence or [])
@@ -91,7 +97,7 @@ def _is_segment(task: str | None, target: str, data: Path | None) -> bool:
     return task == "segment" or (task is None and data is not None and is_segmenter(target, _shelves()))
 
 
-def _refuse_foreign(given: dict[str, object]) -> None:
+def _refuse_foreign(given: Mapping[str, object]) -> None:
     """What means nothing for masks must not be dropped in silence."""
     for name, value in given.items():
         if value:

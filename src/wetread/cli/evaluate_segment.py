@@ -87,12 +87,12 @@ def _part(manifest: Manifest, split: str | None) -> tuple[pd.DataFrame, str]:
 
 def odd(organ: str, mask: NDArray[np.bool_]) -> tuple[str, ...]:
     """What is odd about a found mask, except that it touches the border, as true masks do."""
-    from wetread.reading.mask_quality import quality_flags
+    from wetread.reading.mask_quality import oddities, quality_flags
     from wetread.reading.measures import ORGANS
 
     if organ not in ORGANS:
         return () if mask.any() else ("empty",)
-    return tuple(flag for flag in quality_flags(organ, mask) if flag != "touches border")
+    return oddities(quality_flags(organ, mask))
 
 
 def _report(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wetread.cli.result_files import refuse_existing
+from wetread.cli.result_files import print_line, refuse_existing
 from wetread.errors import ImageRefused
 
 if TYPE_CHECKING:
@@ -75,7 +73,7 @@ def command(
     card = load_card(bundle)
     Decider(card, operating_point)  # refuses a wrong name before torch is imported
     sources = find_sources(paths)
-    show = _print_line if as_json else None
+    show = print_line if as_json else None
     reads, failures = read_into(bundle, card, sources, options, out, show)
     if not as_json:
         print_reads(reads, failures, card, out)
@@ -156,19 +154,6 @@ def _exit(reads: Sequence[Read], failures: Sequence[ReadFailure]) -> None:
         raise typer.Exit(3)
     if gated or failures:
         raise typer.Exit(1)
-
-
-def _print_line(result: Read | ReadFailure) -> None:
-    """Write one line of JSON: a read, or ``{"file", "error", "message"}`` for a file that failed."""
-    from wetread.types import Read
-
-    if isinstance(result, Read):
-        line = result.model_dump_json()
-    else:
-        failed = {"file": result.name, "error": result.error, "message": result.message}
-        line = json.dumps(failed, ensure_ascii=False)
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 def print_reads(reads: Sequence[Read], failures: Sequence[ReadFailure], card: ReaderCard, out: Path | None) -> None:

@@ -1,9 +1,11 @@
-"""What the folders of `read` and `segment` share: names made from images' names, and the table of failures."""
+"""What `read` and `segment` share: names made from images' names, lines of JSON, and the table of failures."""
 
 from __future__ import annotations
 
 import csv
+import json
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +14,9 @@ from wetread.errors import UsageError, expected
 
 if TYPE_CHECKING:
     from wetread.reading.feed import ReadFailure
+    from wetread.types import Record
 
-__all__ = ["FAILURES", "Slugs", "refuse_existing", "safe_name", "write_failures"]
+__all__ = ["FAILURES", "Slugs", "print_line", "refuse_existing", "safe_name", "write_failures"]
 
 FAILURES = "failures.csv"
 
@@ -46,6 +49,19 @@ def write_failures(path: Path, failures: Iterable[ReadFailure]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file", "error", "message"))
         writer.writerows((one.name, one.error, one.message) for one in failures)
+
+
+def print_line(result: Record | ReadFailure) -> None:
+    """Write one line of JSON: a record, or ``{"file", "error", "message"}`` for a file that failed."""
+    from wetread.types import Record
+
+    if isinstance(result, Record):
+        line = result.model_dump_json()
+    else:
+        failed = {"file": result.name, "error": result.error, "message": result.message}
+        line = json.dumps(failed, ensure_ascii=False)
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def refuse_existing(out: Path | None, overwrite: bool) -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from wetread.cli.result_files import refuse_existing
+from wetread.cli.result_files import print_line, refuse_existing
 from wetread.errors import ImageRefused, UsageError, expected
 
 if TYPE_CHECKING:
     from wetread.cli.segment_folder import SegmentFolder
     from wetread.models.card import SegmenterCard
-    from wetread.reading.feed import ReadFailure
+    from wetread.reading.feed import ReadFailure, Source
     from wetread.reading.organs import OrganReading, Segmented
 
 __all__ = ["command"]
@@ -46,7 +44,7 @@ def command(
     """
     from wetread.models.bundle import find_reader, load_any_card
     from wetread.models.card import SegmenterCard
-    from wetread.reading.feed import find_sources
+    from wetread.reading.feed import ReadFailure, find_sources
     from wetread.settings import load_settings
 
     wanted = _formats(formats)
@@ -60,14 +58,14 @@ def command(
     failures: list[ReadFailure] = []
     with _folder(out, card, wanted) as folder:
         for result in _results(bundle, sources, clean=clean):
-            if not hasattr(result, "reading"):
+            if isinstance(result, ReadFailure):
                 if len(sources) == 1:
                     raise ImageRefused(result.message)
                 failures.append(result)
             else:
                 readings.append(result.reading if folder is None else folder.add(result))
             if as_json:
-                _print_line(result if not hasattr(result, "reading") else readings[-1])
+                print_line(result if isinstance(result, ReadFailure) else readings[-1])
         if folder is not None:
             folder.finish(failures)
     if not as_json:
@@ -86,7 +84,7 @@ def _formats(given: Sequence[str] | None) -> tuple[MaskFormat, ...]:
     return tuple(one for one in known if one in (given or ("png",)))
 
 
-def _results(bundle: Path, sources: Sequence[Any], *, clean: bool) -> Iterator[Any]:
+def _results(bundle: Path, sources: Sequence[Source], *, clean: bool) -> Iterator[Segmented | ReadFailure]:
     """Yield :class:`Segmented` or :class:`ReadFailure` for each source, with a bar where it is worth one."""
     from wetread.cli.console import progress
     from wetread.models.bundle import load_segmenter
@@ -95,7 +93,7 @@ def _results(bundle: Path, sources: Sequence[Any], *, clean: bool) -> Iterator[A
     from wetread.settings import load_settings
 
     prepare_torch(load_settings().runtime.threads)
-    found: Iterator[Segmented | ReadFailure] = segment_images(load_segmenter(bundle), sources, clean=clean)
+    found = segment_images(load_segmenter(bundle), sources, clean=clean)
     if len(sources) < _WORTH_A_BAR:
         yield from found
         return
@@ -116,18 +114,6 @@ def _folder(out: Path | None, card: SegmenterCard, formats: tuple[MaskFormat, ..
         return
     with atomic_folder(out, replace=True) as scratch:
         yield SegmentFolder(scratch, card, formats)
-
-
-def _print_line(result: OrganReading | ReadFailure) -> None:
-    from wetread.reading.organs import OrganReading
-
-    if isinstance(result, OrganReading):
-        line = result.model_dump_json()
-    else:
-        failed = {"file": result.name, "error": result.error, "message": result.message}
-        line = json.dumps(failed, ensure_ascii=False)
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 def _print(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.models.card import GuideSpec
-from wetread.reading.mask_quality import quality_flags
+from wetread.reading.mask_quality import oddities, quality_flags
 from wetread.reading.measures import ORGANS
 from wetread.types import GateResult
 
@@ -25,7 +25,7 @@ def organ_warnings(guide: GuideSpec, mask: NDArray[np.bool_]) -> tuple[str, ...]
     """One sentence where the mask is odd; *touches border* is not, as true masks do that too."""
     if guide.organ not in ORGANS or not mask.any():
         return ()
-    flags = [flag for flag in quality_flags(guide.organ, mask) if flag != "touches border"]
+    flags = oddities(quality_flags(guide.organ, mask))
     if not flags:
         return ()
     return (f"The mask of the {guide.organ} is odd ({', '.join(flags)}), and the answer leans on it.",)

@@ -7,6 +7,7 @@ masks to look at; a mask inside them can still be wrong.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,18 @@ from numpy.typing import NDArray
 from wetread.errors import UsageError, expected
 from wetread.reading.measures import SECOND_LUNG_SHARE, check_mask, regions, split_lungs
 
-__all__ = ["FLAGS", "clean_mask", "confidence", "quality_flags"]
+__all__ = ["FLAGS", "clean_mask", "confidence", "oddities", "quality_flags"]
 
 Mask = NDArray[np.bool_]
 Range = tuple[float, float]
+
+_TOUCHES_BORDER = "touches border"
 
 FLAGS = (
     "empty",
     "too small",
     "too large",
-    "touches border",
+    _TOUCHES_BORDER,
     "more than one component",
     "more than two components",
     "fewer than two lungs",
@@ -122,13 +125,18 @@ def quality_flags(organ: str, mask: Mask, *, expected_components: int | None = N
     flags = {
         "too small": share < low,
         "too large": share > high,
-        "touches border": _touches_border(mask),
+        _TOUCHES_BORDER: _touches_border(mask),
         f"more than {_WORDS.get(most, f'{most} components')}": (found.sizes > COMPONENT_SHARE * mask.sum()).sum()
         > most,
         "fewer than two lungs": both and pair is None and not _looks_like_two(body),
         "implausible shape": _odd_lungs(pair, body) if both else _odd_one(organ, body),
     }
     return tuple(name for name, present in flags.items() if present)
+
+
+def oddities(flags: Iterable[str]) -> tuple[str, ...]:
+    """Return ``flags`` without ``touches border``, which 14 % of the true masks have too."""
+    return tuple(flag for flag in flags if flag != _TOUCHES_BORDER)
 
 
 def confidence(probability: NDArray[np.floating[Any]], mask: Mask) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wetread.reading.feed import Feed, ReadFailure, Source
-from wetread.reading.mask_quality import clean_mask, confidence, quality_flags
+from wetread.reading.mask_quality import clean_mask, confidence, oddities, quality_flags
 from wetread.reading.measures import ORGANS, Measure, is_lateral, measure_organs
 from wetread.types import Box, Image, ImageFacts, ModelIdentity, Record, Step
 
@@ -59,7 +59,7 @@ class OrganReading(Record):
     @property
     def flags(self) -> tuple[str, ...]:
         """All flags of all organs but *touches border*, which true masks have too; each as ``organ: flag``."""
-        return tuple(f"{one.organ}: {flag}" for one in self.organs for flag in one.flags if flag != "touches border")
+        return tuple(f"{one.organ}: {flag}" for one in self.organs for flag in oddities(one.flags))
 
 
 @dataclass(frozen=True, slots=True)

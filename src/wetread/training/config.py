@@ -61,8 +61,6 @@ class LoopSettings(Record):
     population: str = Field("unknown", description="who the images are of, for the card")
     intended_use: str = Field("Research use only. Not a diagnosis.", description="for the card")
     limits: tuple[str, ...] = Field((), description="known limits, for the card")
-    modalities: tuple[str, ...] = Field((), description="DICOM modalities that the gate accepts; empty: any")
-    body_parts: tuple[str, ...] = Field((), description="body parts that the gate accepts; empty: any")
 
     @property
     def run_name(self) -> str:
@@ -98,6 +96,8 @@ class TrainingConfig(LoopSettings):
         ("youden", "sensitivity=0.95", "specificity=0.95"), description="rules that choose thresholds on validation"
     )
     gate: bool = Field(True, description="store feature statistics, so that foreign images are refused")
+    modalities: tuple[str, ...] = Field((), description="DICOM modalities that the gate accepts; empty: any")
+    body_parts: tuple[str, ...] = Field((), description="body parts that the gate accepts; empty: any")
 
     @property
     def run_name(self) -> str:

@@ -8,7 +8,7 @@ is never opened here.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.datasets.manifest import Manifest
-from wetread.datasets.splits import assert_no_leak, make_folds
-from wetread.errors import DatasetRefused, SplitRefused, TrainingFailed, UsageError, expected
+from wetread.datasets.splits import assert_no_leak
+from wetread.errors import DatasetRefused, TrainingFailed, UsageError, expected
 from wetread.evaluation.operating import choose_operating_points
 from wetread.models.backbones import build_network, embedding_width, load_encoder_weights
 from wetread.models.bundle import find_reader, load_any_card, load_guide, round_weights, save_reader
@@ -34,6 +34,7 @@ from wetread.training.config import CLASSIC, TrainingConfig
 from wetread.training.data import LabelledImages, Progress, gather, labels_of, refuse_missing_classes
 from wetread.training.features import embed, logits_of
 from wetread.training.finish import Judged, make_card, make_gate, prediction_table
+from wetread.training.parts import Parts, fold_pairs, split_pair, used_rows
 from wetread.training.prior import restore_prior
 from wetread.training.run import RunFolder, open_run, undone_if_refused
 
@@ -134,7 +135,7 @@ def train(
         plan = _Plan(config, manifest, _input_spec(config), run, cache, resume, progress, guide)
         _refuse_contradictions(plan)
         parts = _parts(plan)
-        images = gather(manifest, _used(parts), plan.spec, cache, progress, guide=guide)
+        images = gather(manifest, used_rows(parts), plan.spec, cache, progress, guide=guide)
         decoded = time.perf_counter()
         fitted, judged, gate = _fit_parts(plan, images, parts)
         trained = time.perf_counter()
@@ -171,33 +172,15 @@ def _refuse_contradictions(plan: _Plan) -> None:
         raise UsageError(expected("an encoder with learned weights for --mode features", "cnn", "use --mode finetune"))
 
 
-def _parts(plan: _Plan) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+def _parts(plan: _Plan) -> Parts:
     """(train, validation) tables, one pair per network."""
-    table = plan.manifest.table
     if plan.config.folds:
-        rest = table[table["split"].isin(["train", "val"]) | table["split"].isna()]
-        folded = make_folds(
-            replace(plan.manifest, table=rest.assign(split=None)), plan.config.folds, seed=plan.config.seed
-        ).table
-        return [(folded[folded["fold"] != k], folded[folded["fold"] == k]) for k in sorted(set(folded["fold"]))]
-    pair = (table[table["split"] == "train"], table[table["split"] == "val"])
-    for part, name in zip(pair, ("train", "val"), strict=True):
-        if not len(part):
-            raise SplitRefused(
-                expected(f"images in the split {name!r}", "none", "run `wetread dataset split` first, or use --folds")
-            )
-    return [pair]
-
-
-def _used(parts: list[tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
-    """Every image that is trained on or judged, once."""
-    import pandas as pd
-
-    return pd.concat([table for pair in parts for table in pair]).drop_duplicates("path").reset_index(drop=True)
+        return fold_pairs(plan.manifest, plan.config.folds, plan.config.seed)
+    return [split_pair(plan.manifest.table)]
 
 
 def _fit_parts(
-    plan: _Plan, images: LabelledImages, parts: list[tuple[pd.DataFrame, pd.DataFrame]]
+    plan: _Plan, images: LabelledImages, parts: Parts
 ) -> tuple[list[_Fitted], Judged, tuple[FeatureStatistics, GateSpec] | None]:
     """Fit a network per part; gather what each says of the images it did not see."""
     place = {path: i for i, path in enumerate(images.table["path"])}
@@ -309,7 +292,7 @@ def _finish(
     fitted: list[_Fitted],
     judged: Judged,
     gate: tuple[FeatureStatistics, GateSpec] | None,
-    parts: list[tuple[pd.DataFrame, pd.DataFrame]],
+    parts: Parts,
     seconds: dict[str, float],
 ) -> TrainingResult:
     """Calibrate, save the bundle and everything that the run folder holds."""
@@ -322,7 +305,7 @@ def _finish(
         "split": plan.manifest.meta.split.model_dump(mode="json") if plan.manifest.meta.split else None,
         "seconds": seconds,
     }
-    trained_on = _used(parts) if len(parts) > 1 else parts[0][0]
+    trained_on = used_rows(parts) if len(parts) > 1 else parts[0][0]
     card = make_card(
         plan.config,
         plan.manifest,

@@ -28,7 +28,10 @@ from wetread.training.data import Progress
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Averaging", "Loop", "run_loop"]
+__all__ = ["Averaging", "Loop", "run_loop", "scheduled"]
+
+_RISE = 0.25
+"""Share of the steps in which the one-cycle rate rises."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +67,18 @@ class Averaging(WeightAveraging):
                 torch._foreach_copy_(kept, current)
 
         super().__init__(use_buffers=True, multi_avg_fn=torch.no_grad()(average))
+
+
+def scheduled(optimiser: torch.optim.Optimizer, config: LoopSettings, steps: int) -> Any:
+    """The optimiser with its rates over ``steps`` steps, one-cycle or cosine, as Lightning takes it."""
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    if config.schedule == "onecycle":
+        rise = _RISE + (0.01 if steps * _RISE == 1 else 0.0)  # torch divides by zero where one step rises
+        rates = [float(group["lr"]) for group in optimiser.param_groups]
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=rise)
+    else:
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 class _Report(Callback):

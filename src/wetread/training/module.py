@@ -17,6 +17,7 @@ from wetread.models.networks import Network
 from wetread.training import augment
 from wetread.training.config import TrainingConfig
 from wetread.training.data import LabelledImages, to_float
+from wetread.training.loop import scheduled
 from wetread.training.losses import classification_loss
 from wetread.training.score import mean_auroc
 
@@ -25,8 +26,6 @@ __all__ = ["FinetuneModule", "parameter_groups", "train_loader", "validation_loa
 _HEAD_RATE = 3.0
 """The new head learns this much faster than the last block of the encoder."""
 _VALIDATION_BATCH = 64
-_RISE = 0.25
-"""Share of the steps in which the one-cycle rate rises."""
 
 logger = logging.getLogger(__name__)
 Batch = tuple[Tensor, Tensor]
@@ -155,15 +154,7 @@ class FinetuneModule(lightning.LightningModule):
         """AdamW with discriminative rates, one-cycle or cosine over the whole run."""
         groups = parameter_groups(self.network, self.config)
         optimiser = torch.optim.AdamW(groups, lr=self.config.learning_rate, fused=True)
-        steps = int(self.trainer.estimated_stepping_batches)
-        rates = [group["lr"] for group in groups]
-        scheduler: torch.optim.lr_scheduler.LRScheduler
-        if self.config.schedule == "onecycle":
-            rise = _RISE + (0.01 if steps * _RISE == 1 else 0.0)  # torch divides by zero where one step rises
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=rise)
-        else:
-            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return scheduled(optimiser, self.config, int(self.trainer.estimated_stepping_batches))
 
 
 def parameter_groups(network: Network, config: TrainingConfig) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """``train --task segment``: from a manifest with masks to a run folder with a segmenter in it.
 
-With folds each image's mask is predicted by the one network that did not see its patient; those masks lie in
-``masks/`` of the run, so that a classifier guided by them learns nothing that it could not know of a new image.
+With folds each image is judged by the one network that did not see its patient.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from torch import nn
 
 from wetread import __version__
 from wetread.datasets.manifest import Manifest
-from wetread.datasets.splits import assert_no_leak, make_folds
-from wetread.errors import SplitRefused, TrainingFailed, UsageError, expected
+from wetread.datasets.splits import assert_no_leak
+from wetread.errors import TrainingFailed, UsageError, expected
 from wetread.models.bundle import round_weights, save_reader
 from wetread.models.card import DataCard, InputSpec, SegmenterCard
 from wetread.models.organs import Segmenter
@@ -29,6 +28,7 @@ from wetread.runtime import prepare_torch, seed_everything
 from wetread.training.augment import recipe_named
 from wetread.training.config import SegmentConfig
 from wetread.training.data import Progress
+from wetread.training.parts import Parts, fold_pairs, split_pair, used_rows
 from wetread.training.run import RunFolder, open_run, undone_if_refused
 from wetread.training.segment_data import AnnotatedImages, annotated_rows, gather_masks
 from wetread.training.segment_losses import segment_loss
@@ -62,9 +62,6 @@ class _Plan:
     progress: Progress | None
 
 
-Parts = list[tuple["pd.DataFrame", "pd.DataFrame"]]
-
-
 def train_segmenter(
     manifest: Manifest, config: SegmentConfig, out: Path, *, resume: bool = False, progress: Progress | None = None
 ) -> SegmentResult:
@@ -88,7 +85,7 @@ def train_segmenter(
         plan = _Plan(config, manifest, spec, run, resume, progress)
         _refuse_what_cannot_work(plan)
         parts = _parts(plan)
-        images = gather_masks(manifest, _used(parts), config.organs, spec, progress, exclusive=config.exclusive)
+        images = gather_masks(manifest, used_rows(parts), config.organs, spec, progress, exclusive=config.exclusive)
         decoded = time.perf_counter()
         networks = [_fit_one(plan, images, parts, number) for number in range(len(parts))]
         seconds = {
@@ -102,6 +99,8 @@ def _refuse_what_cannot_work(plan: _Plan) -> None:
     """Refuse now what would otherwise be found after minutes of decoding."""
     config, size = plan.config, plan.spec.height
     recipe_named(config.augment)
+    if config.weights and config.network != "unet":
+        raise UsageError(expected("weights for the encoder of a unet", config.network, "leave --weights out"))
     network = build_segmenter(config.network, len(config.organs), plan.spec, encoder=config.encoder).eval()
     try:
         with torch.inference_mode():
@@ -116,24 +115,11 @@ def _refuse_what_cannot_work(plan: _Plan) -> None:
 def _parts(plan: _Plan) -> Parts:
     """(train, validation) tables of annotated images, one pair per network."""
     table = annotated_rows(plan.manifest, plan.config.organs)
-    if plan.config.folds:
-        rest = table[table["split"].isin(["train", "val"]) | table["split"].isna()]
-        # Masks have no classes to balance, and rare labels must not stand in the way.
-        bare = plan.manifest.with_table(rest.assign(split=None, label=None), task="binary", classes=())
-        folds = make_folds(bare, plan.config.folds, seed=plan.config.seed).table["fold"].to_numpy()
-        return [(rest[folds != k], rest[folds == k]) for k in sorted(set(folds))]
-    pair = (table[table["split"] == "train"], table[table["split"] == "val"])
-    for part, name in zip(pair, ("train", "val"), strict=True):
-        if not len(part):
-            cure = "run `wetread dataset split` first, or use --folds"
-            raise SplitRefused(expected(f"images with masks in the split {name!r}", "none", cure))
-    return [pair]
-
-
-def _used(parts: Parts) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.concat([table for pair in parts for table in pair]).drop_duplicates("path").reset_index(drop=True)
+    if not plan.config.folds:
+        return [split_pair(table, "images with masks")]
+    # Masks have no classes to balance, and rare labels must not stand in the way.
+    bare = plan.manifest.with_table(table.assign(label=None), task="binary", classes=())
+    return fold_pairs(bare, plan.config.folds, plan.config.seed)
 
 
 def _fit_one(plan: _Plan, images: AnnotatedImages, parts: Parts, number: int) -> tuple[nn.Module, str]:
@@ -185,7 +171,7 @@ def _finish(plan: _Plan, fitted: list[tuple[nn.Module, str]], parts: Parts, seco
 
 def _card(plan: _Plan, fitted: list[tuple[nn.Module, str]], parts: Parts, seconds: dict[str, float]) -> SegmenterCard:
     config, meta = plan.config, plan.manifest.meta
-    trained_on = _used(parts) if len(parts) > 1 else parts[0][0]
+    trained_on = used_rows(parts) if len(parts) > 1 else parts[0][0]
     network, origin = fitted[0]
     return SegmenterCard(
         kind="segmenter",

@@ -17,13 +17,12 @@ from wetread.models.segmenters import encoder_parameters
 from wetread.training import augment
 from wetread.training.config import SegmentConfig
 from wetread.training.data import to_float
+from wetread.training.loop import scheduled
 from wetread.training.segment_data import AnnotatedImages
 from wetread.training.segment_losses import segment_loss
 
 __all__ = ["SegmentModule", "batch_dice", "segment_loader"]
 
-_RISE = 0.25
-"""Share of the steps in which the one-cycle rate rises."""
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
@@ -129,12 +128,4 @@ class SegmentModule(lightning.LightningModule):
         ]
         groups = [part for part in parts if part["params"]]
         optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=config.weight_decay, fused=True)
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler: torch.optim.lr_scheduler.LRScheduler
-        if config.schedule == "onecycle":
-            rise = _RISE + (0.01 if steps * _RISE == 1 else 0.0)  # torch divides by zero where one step rises
-            rates = [float(group["lr"]) for group in optimiser.param_groups]
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=rise)
-        else:
-            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return scheduled(optimiser, config, int(self.trainer.estimated_stepping_batches))
