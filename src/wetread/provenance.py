@@ -194,7 +194,14 @@ def write_json_atomically(path: Path, value: object) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: Path, failure: type[WetreadError] = WetreadError) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; it takes the place of ``path`` if nothing failed."""
+    """Yield a path beside ``path`` to write to; it takes the place of ``path`` if nothing failed.
+
+    Raises:
+        UsageError: ``path`` is a folder.
+        WetreadError: or ``failure``: the disk is full or the place may not be written.
+    """
+    if path.is_dir():
+        raise UsageError(expected("the name of a file", f"{path}, which is a folder", "name a file in it"))
     with disk_errors(path, failure):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)

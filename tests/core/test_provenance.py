@@ -246,3 +246,13 @@ def test_really_full_disk_met_by_safetensors(tiny_disk: Path) -> None:
     ):
         save_file({"w": np.zeros(1_000_000, np.float32)}, part)
     assert list(tiny_disk.iterdir()) == []
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    with (
+        pytest.raises(UsageError, match=r"expected the name of a file, got .*results, which is a folder; name a"),
+        provenance.atomic_file(tmp_path / "results"),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == [tmp_path / "results"]
