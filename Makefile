@@ -16,7 +16,7 @@ COVID_CXR ?= ../shared/data/covid-cxr
 LUNGS ?= runs/lungs
 SEED ?= 1
 
-.PHONY: help setup demo test lint types layers kermany zoo lungs zoo-lungs phantom-organs losses guides bench lock clean
+.PHONY: help setup demo test lint types layers kermany zoo lungs zoo-lungs phantom-organs losses guides cardiac bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,9 @@ losses: $(STAMP)  ## results/losses.csv: every segmentation loss, three seeds, o
 
 guides: $(STAMP)  ## results/guides.csv: readers shown the whole film or the lungs alone (an hour)
 	$(BIN)/python -m benchmarks.guides --data $(KERMANY) --work $(WORK) --out results/guides.csv
+
+cardiac: $(STAMP)  ## results/cardiac.csv: cardiomegaly by ratio and by classifier, and where they agree (ten minutes)
+	$(BIN)/python -m benchmarks.cardiac --out results/cardiac.csv
 
 bench: $(STAMP)  ## the other figures of results/; run it on a quiet machine
 	$(BIN)/python -m benchmarks.startup --out results/startup.csv

@@ -12,12 +12,12 @@ from wetread.datasets.columns import COLUMNS
 from wetread.datasets.manifest import DatasetMeta, SplitMeta
 from wetread.models.card import DataCard, GateSpec, HeadSpec, InputSpec, ReaderCard, SegmenterCard
 from wetread.reading.mask_quality import FLAGS
-from wetread.reading.measures import ORGANS, Measure
+from wetread.reading.measures import ORGANS
 from wetread.reading.organs import OrganFinding, OrganReading
 from wetread.training.augment import RECIPES
 from wetread.training.segment_losses import SEGMENT_LOSSES
 from wetread.training.segment_scores import OVERLAPS
-from wetread.types import Estimate, OperatingPoint
+from wetread.types import Agreement, Estimate, Measure, OperatingPoint, Read, Span
 
 CODE = re.compile(r"`([^`\n]+)`")
 NAMES = {
@@ -28,9 +28,10 @@ NAMES = {
         for name in record.model_fields
     ],
     "docs/how-to/train-a-reader.md": list(RECIPES),
+    "docs/how-to/read-images.md": [*Read.model_fields, *Agreement.model_fields],
     "docs/reference/segmentation.md": [
-        *(name for record in (OrganReading, OrganFinding, Measure, SegmenterCard) for name in record.model_fields),
-        *(*ORGANS, *OVERLAPS),
+        *(name for record in (OrganReading, OrganFinding, Measure, Span) for name in record.model_fields),
+        *(*SegmenterCard.model_fields, *ORGANS, *OVERLAPS),
     ],
     "docs/explanation/segmentation-losses.md": list(SEGMENT_LOSSES),
 }

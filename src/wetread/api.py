@@ -119,10 +119,12 @@ class LoadedReader:
         from wetread.imaging import load_image
 
         loaded = image if isinstance(image, Image) else load_image(image, budget_bytes=self.options.budget_bytes)
-        batch = self.reader.prepare([loaded])
+        masks = self.reader.organ_masks([loaded])
+        batch = self.reader.prepare([loaded], masks)
         target = Target(label or self.reader.labels[0], method or self.options.method)  # type: ignore[arg-type]
         rows, columns = loaded.pixels.shape
-        return explain(self.reader, self.reader.forward(batch), 0, target, (rows, columns), batch)
+        (window,) = self.reader.windows(masks) or [None]
+        return explain(self.reader, self.reader.forward(batch), 0, target, (rows, columns), batch, window)
 
     def __repr__(self) -> str:
         card = self.card

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
+    "Agreement",
+    "Answer",
     "Box",
     "Decision",
     "Estimate",
@@ -22,16 +24,19 @@ __all__ = [
     "Image",
     "ImageFacts",
     "LabelReading",
+    "Measure",
     "ModelIdentity",
     "OperatingPoint",
     "Read",
     "Record",
+    "Span",
     "Step",
     "Task",
 ]
 
 Task = Literal["binary", "multiclass", "multilabel"]
 Decision = Literal["positive", "negative", "withheld"]
+Answer = Literal["positive", "negative"]
 
 
 class Record(BaseModel):
@@ -118,6 +123,33 @@ class Estimate(Record):
     note: str = ""
 
 
+class Span(Record):
+    """A width where it was measured: a horizontal line at height ``y`` from ``left`` to ``right``.
+
+    In pixels of the original image, counted from its upper left corner; ``of`` names what is so wide.
+    """
+
+    of: str
+    y: float
+    left: float
+    right: float
+
+
+class Measure(Record):
+    """One size of one organ.
+
+    ``unit`` is in UCUM: ``cm2``, ``cm``, or ``1`` for a ratio. ``value`` None: not measured, and
+    ``reason`` says why. ``spans``: the widths behind a ratio, numerator first.
+    """
+
+    name: str
+    organ: str
+    value: float | None
+    unit: str
+    reason: str = ""
+    spans: tuple[Span, ...] = ()
+
+
 class OperatingPoint(Record):
     """A threshold on the calibrated probability, the rule that chose it, and what it gave there.
 
@@ -172,6 +204,27 @@ class LabelReading(Record):
     evidence: Evidence | None = None
 
 
+class Agreement(Record):
+    """Whether a measure and the classifier say the same of one label.
+
+    ``value`` of ``measure`` above ``limit`` (from ``source``) means positive. ``measure_says`` is None where the
+    limit does not hold or nothing was measured, ``classifier_says`` where the answer was withheld; then ``agree``
+    is None too and ``reason`` says why. ``sentence`` says all of it in plain words.
+    """
+
+    label: str
+    measure: str
+    value: float | None
+    limit: float
+    source: str
+    measure_says: Answer | None
+    classifier_says: Answer | None
+    agree: bool | None
+    reason: str = ""
+    cautions: tuple[str, ...] = ()
+    sentence: str
+
+
 class ModelIdentity(Record):
     """Which reader answered: name, version, sha256 of its weights, and its audit verdict."""
 
@@ -182,13 +235,19 @@ class ModelIdentity(Record):
 
 
 class Read(Record):
-    """One image read. ``labels`` carry no probability when the gate refused the image."""
+    """One image read. ``labels`` carry no probability when the gate refused the image.
+
+    ``measures``: sizes of the organs that a guided reader's segmenter found. ``agreement``: what the
+    cardiothoracic ratio and the classifier say of cardiomegaly; None where a reader has not both.
+    """
 
     schema_version: Literal["1"] = "1"
     image: ImageFacts
     applied: tuple[Step, ...]
     gate: GateResult
     labels: tuple[LabelReading, ...]
+    measures: tuple[Measure, ...] = ()
+    agreement: Agreement | None = None
     model: ModelIdentity
     timings_ms: dict[str, float]
     warnings: tuple[str, ...] = ()
@@ -204,5 +263,7 @@ class Read(Record):
             if label.operating_point is not None:
                 line += f" (from {label.operating_point.threshold:.3f}, {label.operating_point.name})"
             lines.append(line)
+        if self.agreement is not None:
+            lines.append(f"  {self.agreement.sentence}")
         lines += [f"  note: {warning}" for warning in (*self.image.warnings, *self.warnings)]
         return "\n".join([*lines, f"  {self.disclaimer}"])

@@ -63,7 +63,7 @@ def test_every_layout_imports_as_json(name: str, tmp_path: Path, cli: Cli) -> No
     assert result.exit_code == 0
     facts = json.loads(result.stdout)
     assert (facts["layout"], facts["images"]) == (name, LAYOUTS[name].images)
-    assert result.stderr == ""
+    assert result.stderr.startswith("Writing masks: 1 of 1 masks") if facts["masks"] else result.stderr == ""
 
 
 def test_json_of_check_split_and_show(dataset: Path, cli: Cli) -> None:
@@ -110,7 +110,7 @@ def test_near_duplicates_are_kept_together_after_a_check(dataset: Path, source: 
     [
         (("import", "{tmp}/absent"), 3, "error: expected a folder or table, got nothing at"),
         (("import", "{tmp}/empty"), 3, "error: expected one of the layouts mura,"),
-        (("import", "{tmp}/films", "--layout", "coco"), 2, "got 'coco'; choose one of them"),
+        (("import", "{tmp}/films", "--layout", "yolo"), 2, "got 'yolo'; choose one of them"),
         (("import", "{tmp}/t.csv", "--map", "patient"), 2, "expected --map OURS=THEIRS, got 'patient'"),
         (("import", "{tmp}/t.csv", "--map", "patient=PatientId"), 3, "did you mean 'PatientID'?"),
         (("import", "{tmp}/films", "--out", "{tmp}/set"), 3, "expected a new dataset folder"),

@@ -94,6 +94,8 @@ def test_a_recipe_and_flags_make_a_run_for_a_person(cli: Cli, dataset: Path, tmp
     assert result.exit_code == 0, result.stderr
     for text in ("dice heart (validation): ", "Segmenter: ", "Report: ", "Next: wetread segment YOUR_IMAGES --segmen"):
         assert text in result.stdout
+    assert " of heart); 0 others of these splits left out" in result.stdout
+    assert "were left out" not in (tmp_path / "mine" / "report.html").read_text(encoding="utf-8")
     stored = load_recipe(tmp_path / "mine" / "config.toml", SegmentConfig)
     wanted = {"organs": ["heart"], "loss": "tversky", "epochs": 1, "encoder": "tf_efficientnet_lite0"}
     assert {key: stored[key] for key in wanted} == wanted
@@ -259,5 +261,5 @@ def test_where_nothing_is_found_and_nothing_annotated_there_is_no_picture(datase
     assert worst_cases([load_segmenter(segmenter)], manifest, scores) == ()
     scores["dice"] = [None, 0.25]
     ((caption, picture),) = worst_cases([load_segmenter(segmenter)], manifest, scores)
-    assert caption == f"{Path(path).name}, heart: Dice 0.250"
+    assert caption == f"{path}, heart: Dice 0.250"
     assert picture.startswith(b"\xff\xd8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,18 @@ class Layout:
 
 def folder(root: Path) -> Path:
     return class_tree(root)
+
+
+def coco(root: Path) -> Path:
+    """Two listed images, one of them with a square outline, and one that is not listed."""
+    names = ("a.png", "b.png", "loose.png")
+    for i, name in enumerate(names):
+        write(root / "images" / name, i)
+    images = [{"id": i, "file_name": name, "height": 96, "width": 96} for i, name in enumerate(names[:2])]
+    square = {"id": 1, "image_id": 0, "category_id": 7, "segmentation": [[10, 10, 40, 10, 40, 40, 10, 40]]}
+    whole = {"images": images, "annotations": [square], "categories": [{"id": 7, "name": "heart"}]}
+    (root / "annotations.json").write_text(json.dumps(whole))
+    return root
 
 
 def files(root: Path) -> Path:
@@ -150,6 +163,7 @@ LAYOUTS = {
     "kermany": Layout(kermany, 8),
     "mura": Layout(mura, 8),
     "covid-cxr": Layout(covid_cxr, 5),
+    "coco": Layout(coco, 3),
     "table": Layout(table, 4),
     "dicom": Layout(dicom, 3),
 }

@@ -215,6 +215,20 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     assert sources.rows == (("X", 0, 2, 0, 2), ("Y", 1, 0, 0, 1), ("unknown", 0, 0, 1, 1))
 
 
+def test_images_with_and_without_masks_are_counted(tmp_path: Path) -> None:
+    manifest = dataset(tmp_path, 4)
+    assert "images with a mask per organ and split" not in [t.title for t in check(manifest).counts]
+    table = manifest.table.assign(mask=pd.Series(["a", None, None, None]), mask_heart=pd.Series(["b", "c", None, None]))
+    table["split"] = pd.Series(["train", "train", "val", None])
+    for organ, named in (("lungs", "lungs"), (None, "mask")):
+        result = check(manifest.with_table(table, organ=organ))
+        masks = next(t for t in result.counts if t.title == "images with a mask per organ and split")
+        assert masks.columns == ("organ", "train", "val", "no split", "all", "without a mask")
+        assert masks.rows == ((named, 1, 0, 0, 1, 3), ("heart", 2, 0, 0, 2, 2), ("any of them", 2, 0, 0, 2, 2))
+    alone = check(manifest.with_table(table.drop(columns="mask"))).counts
+    assert alone[-1].rows == (("heart", 2, 0, 0, 2, 2),)
+
+
 def test_a_scan_is_used_again_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = dataset(tmp_path / "images", 5)
     first = scan(manifest)

@@ -72,8 +72,8 @@ def test_bad_sources_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(DatasetRefused, match=r"one of the layouts .*none of them in .*--layout"):
         import_dataset(tmp_path)
-    with pytest.raises(UsageError, match=r"a layout among auto, mura.*got 'coco'"):
-        import_dataset(tmp_path, layout="coco")
+    with pytest.raises(UsageError, match=r"a layout among auto, mura.*got 'yolo'"):
+        import_dataset(tmp_path, layout="yolo")
 
 
 # class folders

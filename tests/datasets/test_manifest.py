@@ -101,6 +101,20 @@ def test_a_root_below_the_dataset_moves_with_it(tmp_path: Path) -> None:
     load_manifest(tmp_path / "moved").require_files()
 
 
+def test_masks_start_from_a_folder_of_their_own(tmp_path: Path) -> None:
+    """Images stay where they are; masks beside the manifest move with it."""
+    meta = DatasetMeta(name="t", root=str(tmp_path / "images"), mask_root=str(tmp_path / "set" / "masks"))
+    manifest = Manifest(table(mask=["a.png", None]), meta, tmp_path)
+    assert manifest.mask_path_of("a.png") == tmp_path / "set" / "masks" / "a.png"
+    manifest.save(tmp_path / "set")
+    (tmp_path / "set").rename(tmp_path / "moved")
+    again = load_manifest(tmp_path / "moved")
+    assert (again.meta.root, again.meta.mask_root) == (str(tmp_path / "images"), "masks")
+    assert again.mask_path_of("a.png") == tmp_path / "moved" / "masks" / "a.png"
+    plain = again.with_table(again.table, mask_root=None)
+    assert plain.mask_path_of("a.png") == tmp_path / "images" / "a.png"
+
+
 def test_csv_keeps_leading_zeros_and_classes_called_none(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,patient,label\na.png,007,None\nb.png,08,NA\nc.png,9,\n")
     manifest = load_manifest(tmp_path / "m.csv", root=tmp_path / "elsewhere")

@@ -178,6 +178,12 @@ class TestDataset:
         ill = np.mean([bool(spec.findings) for spec, _ in first])
         assert 0.35 < ill < 0.55  # half of the patients, less what healed
 
+    def test_the_mildest_finding_of_a_first_film_is_as_asked(self) -> None:
+        for mildest in (0.0, 0.6):
+            plan = DatasetPlan(n=200, seed=4, mildest=mildest)
+            severities = [f.severity for spec, _ in planned(plan) if spec.exposure == 0 for f in spec.findings]
+            assert mildest <= min(severities) < mildest + 0.05
+
     def test_sources_do_not_follow_the_label(self) -> None:
         """Chi-squared of source against label stays below the 99.9 % point of 4 degrees of freedom, 18.5."""
         counts = np.zeros((2, len(SOURCES)))
@@ -208,6 +214,7 @@ class TestDataset:
         [
             ({"n": 0}, "expected 1 to 1048576 images, got 0"),
             ({"prevalence": 1.5}, "expected a prevalence from 0 to 1, got 1.5"),
+            ({"mildest": -0.1}, "expected a mildest severity from 0 to 1, got -0.1"),
             ({"kinds": ()}, "expected kinds among consolidation"),
             ({"kinds": ("fracture",)}, "expected kinds among consolidation"),
             ({"sources": ("elsewhere",)}, "expected a source among northgate"),

@@ -106,3 +106,36 @@ def test_the_record_is_frozen_and_becomes_evidence() -> None:
 )
 def test_fitted_size(size: tuple[int, int], longest: int, fitted: tuple[int, int]) -> None:
     assert fitted_size(size, longest) == fitted
+
+
+def test_the_map_of_a_window_lies_in_the_window_at_every_size() -> None:
+    """A window of 40 x 20 at (30, 50) of a 100 x 200 image, seen as 8 x 8 with its brightest cell at the top left."""
+    spec = InputSpec(height=8, width=8, fit="stretch")
+    whole = made(spot(8, 8, 0, 0), Target("pneumonia"), "layer", (40, 20), spec)
+    placed = whole.seen_through((30, 50, 40, 20), (100, 200))
+    assert placed.heat.shape == (100, 200)
+    assert placed.heat.argmax() == 30 * 200 + 50
+    outside = placed.heat.copy()
+    outside[30:70, 50:70] = 0
+    assert not outside.any()
+    np.testing.assert_array_equal(placed.heat[30:70, 50:70], whole.heat)
+    small = placed.heat_at(100)
+    assert small.shape == (50, 100)
+    assert small[15:35, 25:35].any()
+    small[15:35, 25:35] = 0
+    assert not small.any()
+
+
+def test_a_window_of_one_pixel_is_seen_in_the_smallest_picture() -> None:
+    spec = InputSpec(height=8, width=8, fit="stretch")
+    placed = made(spot(8, 8, 4, 4), Target("pneumonia"), "layer", (1, 1), spec).seen_through((99, 0, 1, 1), (100, 10))
+    small = placed.heat_at(10)
+    assert small.shape == (10, 1)
+    assert small[9, 0] > 0
+    assert not small[:9].any()
+
+
+def test_without_a_window_nothing_changes() -> None:
+    spec = InputSpec(height=8, width=8, fit="stretch")
+    whole = made(spot(8, 8, 0, 0), Target("pneumonia"), "layer", (40, 20), spec)
+    assert whole.seen_through(None, (100, 200)) is whole

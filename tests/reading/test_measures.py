@@ -12,7 +12,8 @@ from PIL import Image as PilImage
 
 from wetread.datasets.phantoms import Finding, render, sample_spec
 from wetread.errors import UsageError
-from wetread.reading.measures import Measure, is_lateral, measure_organs, split_lungs
+from wetread.reading.measures import is_lateral, measure_organs, split_lungs
+from wetread.types import Measure
 
 Mask = NDArray[np.bool_]
 SPACING_MM = (2.0, 0.5)

@@ -13,10 +13,17 @@ from wetread.types import LabelReading
 def test_gated_image_with_a_probability_is_refused() -> None:
     gated = examples.gated_read()
     answered = gated.read.model_copy(update={"labels": (examples.answer("pneumonia", 0.9),)})
-    with pytest.raises(WetreadError, match=r"expected no probability, decision or heat map.*got answers for"):
+    with pytest.raises(WetreadError, match=r"expected no probability, decision, heat map or measure.*got answers for"):
         ReadWithPictures(read=answered, film_png=gated.film_png)
-    with pytest.raises(WetreadError, match="expected no probability, decision or heat map"):
+    with pytest.raises(WetreadError, match="expected no probability, decision, heat map or measure"):
         WorklistEntry(title="x", href="x.html", reads=(answered,))
+
+
+def test_gated_image_with_a_measure_is_refused() -> None:
+    gated = examples.gated_read()
+    measured = gated.read.model_copy(update={"measures": examples.cardiac_read().read.measures})
+    with pytest.raises(WetreadError, match="got measures; read the image again or drop them"):
+        ReadWithPictures(read=measured, film_png=gated.film_png)
 
 
 def test_gated_image_with_a_heat_map_is_refused() -> None:

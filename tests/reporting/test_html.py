@@ -53,6 +53,10 @@ PAGES: dict[str, Callable[[], str]] = {
     "read-failed": lambda: render_read(examples.study(verdict=FAIL)),
     "read-many": lambda: render_read(examples.many_labels()),
     "read-hostile": lambda: render_read(examples.study(hostile=True)),
+    "read-cardiac": lambda: render_read(examples.cardiac_study()),
+    "read-cardiac-disagrees": lambda: render_read(examples.cardiac_study(examples.cardiac_read(0.04))),
+    "read-cardiac-ap": lambda: render_read(examples.cardiac_study(examples.cardiac_read(view="AP"))),
+    "read-cardiac-hostile": lambda: render_read(examples.hostile_cardiac_study()),
     "index": lambda: render_index(examples.worklist()),
     "index-hostile": lambda: render_index(examples.worklist(hostile=True)),
     "index-empty": lambda: render_index(examples.worklist().model_copy(update={"entries": (), "failures": ()})),
@@ -245,6 +249,73 @@ def test_every_heat_map_has_its_switch_and_its_rule() -> None:
         assert f".viewer:has(.heat-on-{i}:checked) .heat-{i} {{ visibility: visible; }}" in html
 
 
+def _agreement_of(name: str) -> str:
+    """The words of the section that sets the ratio beside the classifier."""
+    page = html_of(name).split('aria-labelledby="image-1-agreement">')[1].split("</section>")[0]
+    return " ".join(e.words for e in Page(f"<section>{page}</section>").elements if e.tag == "section")
+
+
+def test_ratio_classifier_and_agreement_stand_together() -> None:
+    words = _agreement_of("read-cardiac")
+    for text in ("Cardiothoracic ratio agrees", "0.57 limit 0.50", "Ratio says positive", "Classifier says positive"):
+        assert text in words
+    assert "The cardiothoracic ratio is 0.57, above the limit of 0.50, and the classifier finds" in words
+    assert "Limit of 0.50: Danzer 1919" in words
+    assert "Sizes of the organs" in html_of("read-cardiac")
+
+
+def test_disagreement_is_said_and_warned_of() -> None:
+    words = _agreement_of("read-cardiac-disagrees")
+    for text in ("Cardiothoracic ratio disagrees", "Ratio says positive", "Classifier says negative"):
+        assert text in words
+    warning = "The cardiothoracic ratio and the classifier disagree on cardiomegaly: look at the film."
+    assert warning in html_of("read-cardiac-disagrees")
+
+
+@pytest.mark.parametrize(("probability", "before"), [(0.91, "answer-positive"), (0.04, "others")])
+def test_the_ratio_stands_behind_its_own_label(probability: float, before: str) -> None:
+    one = examples.cardiac_read(probability)
+    more = (*one.read.labels, examples.answer("nodule", 0.9), examples.answer("effusion", 0.01))
+    html = render_read(
+        examples.cardiac_study(one.model_copy(update={"read": one.read.model_copy(update={"labels": more})}))
+    )
+    sections = [x for x in Page(html).all("section") if {"answer", "others"} & set(x.attributes["class"].split())]
+    place = [x.attributes["aria-labelledby"] for x in sections].index("image-1-agreement")
+    assert before in sections[place - 1].attributes["class"].split()
+    assert "cardiomegaly" in sections[place - 1].words
+
+
+def test_an_ap_film_shows_the_ratio_and_compares_nothing() -> None:
+    words = _agreement_of("read-cardiac-ap")
+    for text in ("Cardiothoracic ratio not compared", "0.57 limit 0.50", "Ratio says nothing", "states the view AP"):
+        assert text in words
+
+
+def test_widths_lie_where_they_were_measured() -> None:
+    page = page_of("read-cardiac")
+    ratio = examples.cardiac_read().read.measures[-1]
+    lines = [x.attributes["d"] for x in page.all("path") if "width-line" in x.attributes.get("class", "")]
+    assert len(lines) == 4  # heart and chest, on the film and beside the ratio
+    for span, drawn in zip(ratio.spans, lines[:2], strict=True):
+        assert f"M{span.left} {span.y}H{span.right}" in drawn
+    (switch,) = [x for x in page.all("input") if x.attributes["id"] == "widths-1"]
+    assert "checked" not in switch.attributes
+
+
+def test_without_a_ratio_nothing_is_drawn() -> None:
+    one = examples.cardiac_read()
+    bare = tuple(x.model_copy(update={"value": None, "spans": (), "reason": "no heart"}) for x in one.read.measures)
+    compared = one.read.agreement
+    assert compared is not None
+    empty = compared.model_copy(update={"value": None, "measure_says": None, "agree": None, "sentence": "No ratio."})
+    read = one.read.model_copy(update={"measures": bare, "agreement": empty})
+    html = render_read(examples.cardiac_study(one.model_copy(update={"read": read})))
+    assert Page(html).problems == []
+    assert 'class="width-line' not in html
+    assert "No ratio." in html
+    assert "Not measured, because no heart: area, width, cardiothoracic ratio of heart; area, height" in html
+
+
 def test_missing_heat_map_is_said() -> None:
     study = examples.study(gated=False)
     item = study.reads[0]
@@ -370,13 +441,44 @@ def test_organs_page_says_what_was_found_and_what_was_not() -> None:
     text = page.one("main").words
     for said in (
         *("322 films of adults", "No lateral views.", "not a calibrated probability", "empty.dcm 0 bytes"),
-        *("Not measured, because the mask of the heart is empty: width.", "No DICOM SEG was written."),
+        *("Not measured, because the mask of the heart is empty: width of heart.", "No DICOM SEG was written."),
     ):
         assert said in text, said
     assert "Not read" not in page_of("organs-empty").one("main").words
 
 
+def test_a_note_that_holds_of_every_score_is_said_once() -> None:
+    report = examples.overlap()
+    (row, *_) = report.metrics
+    noted = row.estimate.model_copy(update={"note": "mean over 61 patients"})
+    same = (row.model_copy(update={"estimate": noted}),) * 3
+    html = render_overlap(report.model_copy(update={"metrics": same}))
+    assert html.count("mean over 61 patients") == 1
+    assert "Of each score: mean over 61 patients." in html
+    other = row.model_copy(update={"estimate": noted.model_copy(update={"note": "2 of 120 not defined"})})
+    html = render_overlap(report.model_copy(update={"metrics": (*same, other)}))
+    assert html.count("mean over 61 patients") == 3
+    assert "2 of 120 not defined" in html
+
+
+def test_images_without_a_mask_are_counted_on_the_page() -> None:
+    assert "without a mask" not in page_of("overlap").one("main").words
+    html = render_overlap(examples.overlap().model_copy(update={"n_without_mask": 4}))
+    assert "without a mask 4" in Page(html).one("main").words
+
+
+def test_the_page_of_a_run_says_segmenter_where_it_is_one() -> None:
+    report = examples.training()
+    words = page_of("training").one("main").words
+    assert "About the reader" in words
+    assert "chose the checkpoint and the thresholds" in words
+    data = report.data.model_copy(update={"task": "segmentation"})
+    words = Page(render_training(report.model_copy(update={"data": data}))).one("main").words
+    assert "About the segmenter" in words
+    assert "chose the checkpoint: expect less on new data" in words
+
+
 def test_overlap_page_gives_each_score_its_interval_and_n() -> None:
     text = page_of("overlap").one("main").words.replace("\N{NARROW NO-BREAK SPACE}", " ")
-    for said in ("0.951 (0.942–0.959) 120", "hd95 lungs (mm)", "patients 61", "flagged masks 7", "Worst cases"):
+    for said in ("0.951 (0.942–0.959) 120", "HD95 lungs (mm)", "patients 61", "flagged masks 7", "Worst cases"):
         assert said in text, said

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,61 +13,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 
 from tests.reporting import examples
+from tests.reporting.browser import (
+    DARK,
+    LIGHT,
+    LIMIT_S,
+    NEEDS_BROWSER,
+    UPDATING,
+    browse,
+    console_of,
+    keep,
+    pixels_of,
+    require_drawn,
+    shoot,
+)
+from wetread.reporting.facts import StudyReport
 from wetread.reporting.html import render_check, render_evaluation, render_index, render_read, render_training
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--enable-logging=stderr",
-)
-DARK, LIGHT = ("--blink-settings=preferredColorScheme=0",), ("--blink-settings=preferredColorScheme=1",)
-LIMIT_S = 120
 ONLY_TESTED = {"read-light", "read-narrow"}
 """Not among the pictures of the docs."""
-IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser here: apt-get install chromium")
-
-Pixels = NDArray[np.uint8]
-
-
-def _run(folder: Path, html: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    page = folder / "page.html"
-    page.write_text(html, encoding="utf-8")
-    profile = folder / "profile"
-    shutil.rmtree(profile, ignore_errors=True)
-    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True, cwd=folder)
-
-
-def _console(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """What the page said on its console: errors, warnings, refused styles and scripts."""
-    return [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-
-
-def shoot(folder: Path, html: str, size: tuple[int, int], *flags: str) -> tuple[Path, list[str]]:
-    """Return the screenshot's file and what the page said on its console."""
-    file = folder / "shot.png"
-    done = _run(folder, html, f"--screenshot={file}", f"--window-size={size[0]},{size[1]}", *flags)
-    assert file.is_file(), done.stderr[-2000:]
-    return file, _console(done)
-
-
-def pixels_of(file: Path) -> Pixels:
-    with Image.open(file) as picture:
-        return np.asarray(picture.convert("RGB"))
+pytestmark = NEEDS_BROWSER
 
 
 def _evaluation() -> str:
@@ -81,11 +47,22 @@ SHOTS: dict[str, tuple[Callable[[], str], tuple[int, int], tuple[str, ...]]] = {
     "read-dark": (lambda: render_read(examples.study(gated=False)), (1360, 1150), DARK),
     "read-narrow": (lambda: render_read(examples.study()), (500, 1400), LIGHT),
     "read-heat": (lambda: _heat_on(render_read(examples.study(gated=False))), (1360, 1150), LIGHT),
+    "read-cardiac": (lambda: _widths_on(render_read(_disagreeing())), (1360, 1120), LIGHT),
     "index": (lambda: render_index(examples.worklist()), (1360, 1080), LIGHT),
     "check": (lambda: render_check(examples.check()), (1360, 1400), LIGHT),
     "evaluation": (_evaluation, (1360, 1900), LIGHT),
     "training": (lambda: render_training(examples.training()), (1360, 1500), DARK),
 }
+
+
+def _disagreeing() -> StudyReport:
+    """A large heart that the classifier misses."""
+    return examples.cardiac_study(examples.cardiac_read(0.12))
+
+
+def _widths_on(html: str) -> str:
+    """The page as it is after a click on ``Widths``."""
+    return html.replace('class="show-widths"', 'class="show-widths" checked')
 
 
 def _heat_on(html: str) -> str:
@@ -101,18 +78,9 @@ def test_page_is_drawn_and_says_nothing_on_the_console(name: str, tmp_path: Path
     render, size, flags = SHOTS[name]
     file, said = shoot(tmp_path, render(), size, *flags)
     assert said == []
-    pixels = pixels_of(file)
-    assert pixels.shape == (size[1], size[0], 3)
-    colours = np.unique(pixels.reshape(-1, 3), axis=0)
-    assert len(colours) > 100  # text alone gives dozens of greys
-    blank_rows = (pixels == pixels[:, :1]).all(axis=(1, 2)).mean()
-    assert blank_rows < 0.5
-    paper_is_light = int(pixels[-3, 3].astype(int).sum()) > 600
-    assert paper_is_light == (flags == LIGHT)  # the wish for dark or light is heeded
-    if name not in ONLY_TESTED and os.environ.get("WETREAD_UPDATE_SCREENSHOTS") == "1":
-        IMAGES.mkdir(parents=True, exist_ok=True)
-        with Image.open(file) as picture:
-            picture.convert("RGB").save(IMAGES / f"report-{name}.png", optimize=True)
+    require_drawn(file, size, flags)
+    if name not in ONLY_TESTED and UPDATING:
+        keep(file, name)
 
 
 def test_the_console_check_sees_a_refused_style(tmp_path: Path) -> None:
@@ -133,9 +101,17 @@ def test_heat_map_and_boxes_appear_without_scripts(tmp_path: Path) -> None:
     assert blue.sum() > 200  # the box
 
 
+def test_widths_of_heart_and_chest_appear_without_scripts(tmp_path: Path) -> None:
+    html = re.sub(r"<script>.*?</script>", "", render_read(_disagreeing()), flags=re.DOTALL)
+    before, after = (pixels_of(shoot(tmp_path, one, (1000, 900), *LIGHT)[0]) for one in (html, _widths_on(html)))
+    for colour in ((230, 159, 0), (86, 180, 233)):
+        drawn = [(np.abs(one.astype(int) - np.array(colour)) <= 12).all(axis=2).sum() for one in (before, after)]
+        assert drawn[1] > drawn[0] + 200
+
+
 def _dom(folder: Path, html: str) -> str:
-    done = _run(folder, html, "--dump-dom")
-    assert _console(done) == []
+    done = browse(folder, html, "--dump-dom")
+    assert console_of(done) == []
     return done.stdout
 
 
@@ -162,7 +138,7 @@ def test_worklist_sorts_by_a_click(tmp_path: Path) -> None:
 
 def test_print_repeats_the_banner_and_shows_no_controls(tmp_path: Path) -> None:
     file = tmp_path / "page.pdf"
-    _run(tmp_path, render_read(examples.study()), f"--print-to-pdf={file}", "--no-pdf-header-footer")
+    browse(tmp_path, render_read(examples.study()), f"--print-to-pdf={file}", "--no-pdf-header-footer")
     assert file.read_bytes().startswith(b"%PDF")
     assert file.stat().st_size > 20_000
     tool = shutil.which("pdftotext")

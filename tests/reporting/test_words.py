@@ -48,6 +48,10 @@ def test_verdicts(verdict: str, kind: str) -> None:
         ("balanced_accuracy", "Balanced accuracy"),
         ("macro_auprc", "Macro AUPRC"),
         ("ppv_at_prevalence", "PPV at stated prevalence"),
+        ("dice", "Dice"),
+        ("iou lung_left", "IoU left lung"),
+        ("hd95 heart (mm)", "HD95 heart (mm)"),
+        ("average_distance aortic_arch (px)", "Average distance aortic arch (px)"),
     ],
 )
 def test_metric_names(key: str, name: str) -> None:

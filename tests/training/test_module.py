@@ -133,7 +133,7 @@ def test_training_learns_what_is_plain_to_see(tmp_path: Path) -> None:
     network = network_of()
     task = task_of(tmp_path, epochs=4, augment="none", averaging=0.9, learning_rate=3e-3)
     finetune(network, task)
-    pixels, targets = next(iter(validation_loader(task.validation)))
+    pixels, targets, _ = next(iter(validation_loader(task.validation)))
     with torch.inference_mode():
         scores = network(normalise(pixels, SPEC))
     assert mean_auroc(scores.numpy(), targets.numpy()) > 0.9
@@ -142,19 +142,19 @@ def test_training_learns_what_is_plain_to_see(tmp_path: Path) -> None:
 def test_batches_are_shuffled_whole_and_the_same_for_a_seed() -> None:
     images = blobs(50)
     loader = train_loader(images, tiny(batch_size=16), 3)
-    sizes = [len(pixels) for pixels, _ in loader]
+    sizes = [len(batch.pixels) for batch in loader]
     assert sizes == [16, 16, 16]
     first, again, other = (
-        torch.cat([targets for _, targets in train_loader(images, tiny(batch_size=16), seed)]) for seed in (3, 3, 4)
+        torch.cat([batch.targets for batch in train_loader(images, tiny(batch_size=16), seed)]) for seed in (3, 3, 4)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    ordered = torch.cat([targets for _, targets in validation_loader(images)])
+    ordered = torch.cat([batch.targets for batch in validation_loader(images)])
     assert torch.equal(ordered, torch.from_numpy(images.targets))
 
 
 def test_fewer_images_than_a_batch_still_make_one() -> None:
-    assert [len(pixels) for pixels, _ in train_loader(blobs(10), tiny(batch_size=16), 0)] == [10]
+    assert [len(batch.pixels) for batch in train_loader(blobs(10), tiny(batch_size=16), 0)] == [10]
 
 
 def test_sampling_shows_rare_and_common_equally_often() -> None:
@@ -163,7 +163,7 @@ def test_sampling_shows_rare_and_common_equally_often() -> None:
     rare[:20] = 1
     images.targets[:] = rare
     loader = train_loader(images, tiny(batch_size=20, balance="sampling"), 0)
-    drawn = torch.cat([targets for _ in range(10) for _, targets in loader])
+    drawn = torch.cat([batch.targets for _ in range(10) for batch in loader])
     assert float(drawn.mean()) == pytest.approx(0.5, abs=0.05)
-    plain = torch.cat([targets for _, targets in train_loader(images, tiny(batch_size=20), 0)])
+    plain = torch.cat([batch.targets for batch in train_loader(images, tiny(batch_size=20), 0)])
     assert float(plain.mean()) == pytest.approx(0.1, abs=1e-6)

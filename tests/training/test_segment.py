@@ -69,6 +69,9 @@ def test_a_run_leaves_everything_behind(run: SegmentResult) -> None:
     results = json.loads((folder / "results.json").read_text())
     assert [row["name"] for row in results["metrics"]][:2] == ["dice lungs", "iou lungs"]
     assert set(results["seconds"]) == {"decoding", "training"}
+    judged = len(set(run.scores["path"]))
+    used = run.card.data.images + judged
+    assert results["images"] == {"used": used, "without_mask": 1, "masks": {"lungs": used, "heart": used - 1}}
     facts = json.loads((folder / "provenance.json").read_text())
     assert facts["hashes"] == {"model.safetensors": run.card.sha256}
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "scores.parquet"), run.scores)

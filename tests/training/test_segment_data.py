@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image as PilImage
 
@@ -13,7 +14,7 @@ from wetread.datasets.manifest import Manifest
 from wetread.datasets.masks import read_mask
 from wetread.errors import DatasetRefused
 from wetread.models.card import InputSpec
-from wetread.training.segment_data import annotated_rows, gather_masks, load_annotated
+from wetread.training.segment_data import MaskCounts, annotated_rows, count_masks, gather_masks, load_annotated
 
 SPEC = InputSpec(height=SIDE_PX, width=SIDE_PX)
 BOTH = ("lungs", "heart")
@@ -42,6 +43,20 @@ def test_images_without_any_mask_are_counted_and_left_out(films: Manifest, caplo
     caplog.clear()
     assert len(annotated_rows(films, BOTH)) == 24
     assert caplog.text == ""
+
+
+def test_images_are_counted_in_the_splits_that_a_run_uses(films: Manifest) -> None:
+    splits: list[str | None] = ["train"] * 10 + ["val"] * 4 + ["test"] * 6 + [None] * 4
+    table = films.table.assign(split=pd.Series(splits))
+    manifest = films.with_table(table, split=None)
+    fewer = without(without(manifest, "mask", slice(8, 22)), "mask_heart", slice(9, 16))
+    used = annotated_rows(fewer, BOTH)
+    split = used[used["split"].isin(("train", "val"))]
+    found = count_masks(fewer, split, BOTH, folds=0)
+    assert found == MaskCounts(used=9, without_mask=5, masks={"lungs": 8, "heart": 9})
+    folds = used[used["split"] != "test"]
+    found = count_masks(fewer, folds, BOTH, folds=3)
+    assert found == MaskCounts(used=13, without_mask=5, masks={"lungs": 10, "heart": 13})
 
 
 def test_an_organ_without_masks_names_the_columns_there_are(films: Manifest) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from wetread.datasets.check_result import CheckResult, CountTable
+    from wetread.datasets.importers.registry import ImportResult
     from wetread.datasets.manifest import Manifest
 
 __all__ = ["app"]
@@ -34,22 +35,39 @@ AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable result on
 Dataset = Annotated[Path, typer.Argument(help="Dataset folder, or a manifest (.parquet, .csv).")]
 
 
-@app.command("import", epilog="Example: wetread dataset import kermany-cxr --out datasets/kermany")
+@app.command(
+    "import",
+    epilog="Example: wetread dataset import kermany-cxr --out datasets/kermany\n\n"
+    "Masks: wetread dataset import films/ --coco annotations.json --out datasets/films",
+)
 def import_(
-    source: Annotated[Path, typer.Argument(help="Folder of images, or a CSV, TSV or Parquet table.")],
+    source: Annotated[Path, typer.Argument(help="Folder of images, a CSV, TSV or Parquet table, or a COCO file.")],
     out: Annotated[Path | None, typer.Option(help="Dataset folder to write; default datasets/NAME.")] = None,
     layout: Annotated[
-        str, typer.Option(help="auto, mura, covid-cxr, kermany, dicom, table, folder or files.")
+        str, typer.Option(help="auto, mura, covid-cxr, kermany, coco, dicom, table, folder or files.")
     ] = "auto",
     columns: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="OURS=THEIRS", help="Column of a table, e.g. patient=PatientID."),
+        typer.Option(
+            "--map", metavar="OURS=THEIRS", help="Column of a table or key of a COCO image: patient=PatientID."
+        ),
+    ] = None,
+    coco: Annotated[
+        Path | None,
+        typer.Option(help="COCO file: masks from its outlines, and its boxes; found by itself in a folder."),
+    ] = None,
+    categories: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--category", metavar="[OURS=]THEIRS", help="COCO category to take; again for several; default all."
+        ),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Table of labels for a DICOM tree, keyed by path, SOP, study or patient.")
     ] = None,
     label_columns: Annotated[
-        str | None, typer.Option(help="Columns of 1, 0 and empty, one per class: A,B,C. Multi-label.")
+        str | None,
+        typer.Option(help="Columns of 1, 0 and empty, or COCO categories, one per class: A,B,C. Multi-label."),
     ] = None,
     label_separator: Annotated[
         str | None, typer.Option(help="What separates several classes in one cell, e.g. '|'.")
@@ -58,14 +76,16 @@ def import_(
     patient_pattern: Annotated[
         str | None, typer.Option(help="Regular expression; its group in the path is the patient.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder that the paths of a table start from.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that the paths of a table or a COCO file start from.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the dataset; default that of the source.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing dataset.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a manifest of the images where they are; nothing is copied or decoded.
 
-    The layout is recognised by itself; what was guessed is shown.
+    The layout is recognised by itself; what was guessed is shown. Masks of a COCO file are written below OUT/masks.
     """
     from wetread.datasets.importers.base import ImportOptions
     from wetread.datasets.importers.registry import import_dataset
@@ -78,31 +98,41 @@ def import_(
         negative=negative,
         patient_pattern=patient_pattern,
         images=images,
+        coco=coco,
+        categories=_categories(categories or []),
     )
     with spinner(f"Importing {source}"):
         result = import_dataset(source, layout=layout, options=options, name=name)
     folder = out or Path("datasets") / result.manifest.meta.name
     _refuse_existing(folder, overwrite)
-    result.manifest.save(folder)
+    manifest = _save(result, folder, overwrite)
     if as_json:
         found = {
             "dataset": str(folder),
             "layout": result.layout,
             "reason": result.reason,
-            "images": len(result.manifest.table),
+            "images": len(manifest.table),
             "notes": result.notes,
             "warnings": result.warnings,
+            "masks": {column: len(masks) for column, masks in result.masks.items()},
         }
-        return print_json(found | _description(result.manifest))
+        return print_json(found | _description(manifest))
     console = stdout()
-    what = f"{len(result.manifest.table)} images, layout {result.layout} ({result.reason})"
+    what = f"{len(manifest.table)} images, layout {result.layout} ({result.reason})"
     console.print(f"{folder}: {what}", style="bold", markup=False)
     for note in result.notes:
         console.print(f"  {note}", markup=False)
     for warning in result.warnings:
         console.print(f"  ! {warning}", style="yellow", markup=False)
-    _print_counts(console, result.manifest, most=2)
+    _print_counts(console, manifest)
     console.print(f"Next: wetread dataset check {folder}", markup=False)
+
+
+def _save(result: ImportResult, folder: Path, overwrite: bool) -> Manifest:
+    if not result.masks:
+        return result.save(folder)
+    with progress("Writing masks", "masks") as advance:
+        return result.save(folder, advance, replace=overwrite)
 
 
 @app.command(epilog="Example: wetread dataset check datasets/kermany")
@@ -143,6 +173,7 @@ def check(
     if as_json:
         print_json(result)
     else:
+        _print_counts(stdout(), manifest)
         _print_check(result, folder)
     require_clean(result)
 
@@ -186,7 +217,7 @@ def split(
     if as_json:
         return print_json(_description(done))
     console = stdout()
-    _print_counts(console, done, most=2)
+    _print_counts(console, done)
     _print_split(console, done)
 
 
@@ -214,7 +245,7 @@ def show(dataset: Dataset, as_json: AsJson = False) -> None:
     ):
         if value:
             console.print(f"  {what}: {value}", markup=False)
-    _print_counts(console, manifest)
+    _print_counts(console, manifest, whole=True)
     _print_split(console, manifest)
 
 
@@ -224,6 +255,18 @@ def _pairs(items: Sequence[str]) -> dict[str, str]:
         if not (ours and equals and theirs):
             raise UsageError(expected("--map OURS=THEIRS", f"'{ours}{equals}{theirs}'", "e.g. --map patient=PatientID"))
     return {ours.strip(): theirs.strip() for ours, _, theirs in split}
+
+
+def _categories(items: Sequence[str]) -> dict[str, str]:
+    """Ours -> their category; without ``=`` both are the same."""
+    found: dict[str, str] = {}
+    for item in items:
+        ours, _, theirs = item.partition("=")
+        if not ours.strip() or ours.strip() in found or ("=" in item and not theirs.strip()):
+            cure = "e.g. --category heart, or --category 'heart=Cor'"
+            raise UsageError(expected("--category THEIRS or OURS=THEIRS, each once", f"'{item}'", cure))
+        found[ours.strip()] = theirs.strip() or ours.strip()
+    return found
 
 
 def _refuse_existing(folder: Path, overwrite: bool) -> None:
@@ -276,11 +319,10 @@ def _description(manifest: Manifest) -> dict[str, Any]:
     return {"images": len(manifest.table), **meta, "root": str(manifest.root), "counts": tables}
 
 
-def _print_counts(console: Console, manifest: Manifest, most: int | None = None) -> None:
-    """The first tables are those of classes, splits and patients."""
-    from wetread.datasets.counts import count_tables
+def _print_counts(console: Console, manifest: Manifest, *, whole: bool = False) -> None:
+    from wetread.datasets.counts import count_tables, main_tables
 
-    for table in count_tables(manifest)[:most]:
+    for table in count_tables(manifest) if whole else main_tables(manifest):
         _print_table(console, table)
 
 
@@ -314,8 +356,6 @@ def _print_check(result: CheckResult, folder: Path) -> None:
     from rich.text import Text
 
     console = stdout()
-    for counts in result.counts[:2]:
-        _print_table(console, counts)
     console.print("findings", style="bold")
     table = Table()
     for column in ("severity", "what", "count", "what to do"):

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from wetread.datasets.manifest import Manifest
-    from wetread.evaluation.result import ComparisonResult, EvaluationResult, EvaluationSpec, LabelResult
+    from wetread.evaluation.result import (
+        ComparisonResult,
+        EvaluationResult,
+        EvaluationSpec,
+        HiddenResult,
+        LabelResult,
+    )
     from wetread.models.card import ReaderCard
+    from wetread.models.guide import Guide
     from wetread.types import Task
 
 __all__ = ["command"]
@@ -26,6 +33,7 @@ __all__ = ["command"]
 _SCORES = ("auroc", "auprc", "brier", "ece")
 _RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1", "kappa")
 _RESAMPLES = 1000
+_SEGMENTER = "lungs"
 _AT_PREVALENCE = ("ppv_at_prevalence", "npv_at_prevalence")
 
 
@@ -39,6 +47,20 @@ class _Target:
     manifest: Manifest | None = None
 
 
+@dataclass(frozen=True)
+class _Beside:
+    """What stands beside the result: another reader, or the same one without an organ."""
+
+    comparison: ComparisonResult | None = None
+    hidden: HiddenResult | None = None
+
+    @property
+    def given(self) -> dict[str, ComparisonResult | HiddenResult]:
+        """Those that were asked for, by name."""
+        both = {"comparison": self.comparison, "hidden": self.hidden}
+        return {name: one for name, one in both.items() if one is not None}
+
+
 def command(
     target: Annotated[str, typer.Argument(help="Predictions (.parquet, .csv), a run folder, or with --data a reader.")],
     data: Annotated[Path | None, typer.Option(help="Dataset to read with the reader TARGET.")] = None,
@@ -47,6 +69,10 @@ def command(
     reader: Annotated[str | None, typer.Option(help="Reader whose classes and operating points a table has.")] = None,
     compare: Annotated[Path | None, typer.Option(help="Predictions of another reader on the same images.")] = None,
     by: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Subgroups by this column.")] = None,
+    hide: Annotated[
+        str | None, typer.Option(metavar="ORGAN", help="Read again with this organ painted over, e.g. lungs.")
+    ] = None,
+    segmenter: Annotated[str, typer.Option(help="Segmenter that finds the organ of --hide.")] = _SEGMENTER,
     level: Annotated[str, typer.Option(help="image, study or patient.")] = "image",
     aggregation: Annotated[str, typer.Option(help="mean or max of a study's probabilities.")] = "mean",
     prevalence: Annotated[
@@ -62,6 +88,8 @@ def command(
 
     Thresholds are those that the reader's card chose on validation; nothing is tuned here.
     """
+    from wetread.cli.console import stdout
+    from wetread.cli.evaluate_hidden import hidden_table
     from wetread.cli.evaluate_segment import evaluate_segmenter
     from wetread.evaluation.protocol import evaluate
 
@@ -69,21 +97,27 @@ def command(
     if _is_segment(task, target, data):
         _refuse_foreign(
             {"reader": reader, "compare": compare, "by": by, "prevalence": prevalence, "level": level != "image"}
-            | {"aggregation": aggregation != "mean", "resamples": resamples != _RESAMPLES}
+            | {"aggregation": aggregation != "mean", "resamples": resamples != _RESAMPLES, "hide": hide}
         )
         return evaluate_segmenter(target, data, split, out, seed, as_json=as_json)
+    finder = _finder(hide, segmenter, data)
     found = _resolve(target, data, split, reader)
     spec = _spec(found, split, (level, aggregation), by or [], prevalence or [])
     spec = spec.model_copy(update={"resamples": resamples, "seed": seed})
     result = evaluate(found.table, spec, manifest=found.manifest, provenance=_provenance(seed, found))
-    comparison = None if compare is None else _compare(found, spec, compare)
+    beside = _Beside(
+        None if compare is None else _compare(found, spec, compare),
+        _without(target, found, spec, finder),
+    )
     if out is not None:
-        _write(out, found, result, comparison)
+        _write(out, found, result, beside)
     if as_json:
-        return _print_json(result, comparison)
+        return _print_json(result, beside)
     _print_result(result)
-    if comparison is not None:
-        _print_comparison(comparison)
+    if beside.hidden is not None:
+        stdout().print(hidden_table(beside.hidden))
+    if beside.comparison is not None:
+        _print_comparison(beside.comparison)
     if out is not None:
         typer.echo(f"Report: {out / 'report.html'}")
     return None
@@ -104,14 +138,35 @@ def _refuse_foreign(given: Mapping[str, object]) -> None:
             raise UsageError(expected("flags that a segmenter has", f"--{name}", "leave it out"))
 
 
-def predict(reader: str, manifest: Manifest, split: str) -> pd.DataFrame:
-    """Return the predictions of a reader on one split of a manifest."""
+def _finder(hide: str | None, segmenter: str, data: Path | None) -> Guide | None:
+    from wetread.models.bundle import load_finder
+
+    if hide is None:
+        if segmenter != _SEGMENTER:
+            raise UsageError(expected("an organ for --segmenter to find", "none", "add --hide ORGAN"))
+        return None
+    if data is None:
+        raise UsageError(expected("images to hide an organ in", "a table of predictions", "add --data DATASET"))
+    return load_finder(hide, segmenter, _shelves())
+
+
+def _without(target: str, found: _Target, spec: EvaluationSpec, finder: Guide | None) -> HiddenResult | None:
+    from wetread.evaluation.hidden import compare_hidden
+
+    if finder is None or found.manifest is None:
+        return None
+    hidden = predict(target, found.manifest, spec.split or "test", hide=finder)
+    return compare_hidden(found.table, hidden, spec, finder.spec)
+
+
+def predict(reader: str, manifest: Manifest, split: str, hide: Guide | None = None) -> pd.DataFrame:
+    """Return the predictions of a reader on one split of a manifest; ``hide`` finds an organ to be painted over."""
     from wetread.cli.console import staged_progress
     from wetread.models.bundle import load_reader
     from wetread.training.predictions import predict_manifest
 
     with staged_progress() as advance:
-        return predict_manifest(load_reader(reader, _shelves()), manifest, split=split, progress=advance)
+        return predict_manifest(load_reader(reader, _shelves()), manifest, split=split, hide=hide, progress=advance)
 
 
 def _shelves() -> list[Path]:
@@ -255,30 +310,29 @@ def _refuse_existing(out: Path | None) -> None:
         raise UsageError(expected("a new folder", f"{out}, which exists", "name another with --out"))
 
 
-def _write(out: Path, found: _Target, result: EvaluationResult, comparison: ComparisonResult | None) -> None:
+def _write(out: Path, found: _Target, result: EvaluationResult, beside: _Beside) -> None:
     """Write report.html, results.json and predictions.parquet whole or not at all."""
     from wetread import provenance
     from wetread.evaluation.plots import result_plots
     from wetread.reporting.html import render_evaluation
 
     verdict = {} if found.card is None else {"audit_verdict": found.card.audit_verdict}
-    page = render_evaluation(result, result_plots(result), comparison=comparison, **verdict)
+    page = render_evaluation(
+        result, result_plots(result), comparison=beside.comparison, hidden=beside.hidden, **verdict
+    )
     with provenance.atomic_folder(out) as part:
         (part / "results.json").write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
         found.table.to_parquet(part / "predictions.parquet", index=False)
         (part / "report.html").write_text(page, encoding="utf-8")
-        if comparison is not None:
-            text = comparison.model_dump_json(indent=2) + "\n"
-            (part / "comparison.json").write_text(text, encoding="utf-8")
+        for name, record in beside.given.items():
+            (part / f"{name}.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def _print_json(result: EvaluationResult, comparison: ComparisonResult | None) -> None:
+def _print_json(result: EvaluationResult, beside: _Beside) -> None:
     from wetread.cli.console import print_json
 
-    found = result.model_dump(mode="json")
-    if comparison is not None:
-        found["comparison"] = comparison.model_dump(mode="json")
-    print_json(found)
+    others = {name: record.model_dump(mode="json") for name, record in beside.given.items()}
+    print_json(result.model_dump(mode="json") | others)
 
 
 def _print_result(result: EvaluationResult) -> None:

@@ -62,6 +62,7 @@ def evaluate_segmenter(
         scores = score_images(segmenter, manifest, table, advance, look=odd)
     metrics = mean_overlaps(scores, part, seed)
     report = _report(segmenter, manifest, scores, part, metrics)
+    report = report.model_copy(update={"n_without_mask": len(table) - report.n_images})
     if out is not None:
         pictures = worst_cases([segmenter], manifest, scores)
         write_evaluation(out, report.model_copy(update={"pictures": pictures}), scores)
@@ -69,6 +70,7 @@ def evaluate_segmenter(
         return print_json(report.model_dump(mode="json", exclude={"pictures"}))
     print_overlaps(metrics)
     stdout().print(f"{report.n_flagged} of {len(scores)} masks are odd; they are counted", markup=False)
+    stdout().print(f"{report.n_images} images with masks; {report.n_without_mask} without any left out", markup=False)
     if out is not None:
         stdout().print(f"Report: {out / 'report.html'}", markup=False)
     return None

@@ -163,6 +163,11 @@ def print_reads(reads: Sequence[Read], failures: Sequence[ReadFailure], card: Re
     console = stdout()
     if reads:
         console.print(_table(reads))
+    for read in reads:
+        if read.agreement is not None:
+            style = "yellow" if read.agreement.agree is False else "dim"
+            line = f"{read.image.name}: {read.agreement.sentence}"
+            console.print(line, style=style, markup=False, soft_wrap=True)
     for failure in failures:
         console.print(f"not read: {failure.name}: {failure.message}", style="red", markup=False)
     _print_meaning(console, reads, card)

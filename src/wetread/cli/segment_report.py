@@ -18,8 +18,16 @@ if TYPE_CHECKING:
     from wetread.models.organs import Segmenter
     from wetread.reporting.facts import DataFacts, OverlapReport, SegmenterSummary
     from wetread.training.segment import SegmentResult
+    from wetread.training.segment_data import MaskCounts
 
-__all__ = ["print_overlaps", "segmenter_summary", "worst_cases", "write_evaluation", "write_segment_report"]
+__all__ = [
+    "images_sentence",
+    "print_overlaps",
+    "segmenter_summary",
+    "worst_cases",
+    "write_evaluation",
+    "write_segment_report",
+]
 
 _WORST = 6
 _PICTURE_PX = 384
@@ -38,6 +46,12 @@ def print_overlaps(metrics: Sequence[MetricRow]) -> None:
         else:
             text = f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f}, n={value.n})"
         stdout().print(f"{row.name} ({row.split}): {text}", style="bold", markup=False)
+
+
+def images_sentence(images: MaskCounts) -> str:
+    """Say how many images a run used, how many masks of each organ they have, and how many were left out."""
+    masks = ", ".join(f"{count} of {organ}" for organ, count in images.masks.items())
+    return f"{images.used} images with masks ({masks}); {images.without_mask} others of these splits left out"
 
 
 def segmenter_summary(card: SegmenterCard) -> SegmenterSummary:
@@ -76,7 +90,7 @@ def worst_cases(
         picture = organ_picture(image.pixels, {k: v for k, v in outlines.items() if v is not None}, _PICTURE_PX)
         target = io.BytesIO()
         picture.save(target, "JPEG", quality=85)
-        pictures.append((f"{Path(str(score['path'])).name}, {organ}: Dice {score['dice']:.3f}", target.getvalue()))
+        pictures.append((f"{score['path']}, {organ}: Dice {score['dice']:.3f}", target.getvalue()))
     return tuple(pictures)
 
 
@@ -112,7 +126,11 @@ def write_segment_report(result: SegmentResult, manifest: Manifest) -> Path:
         curves=curves,
         metrics=tuple(MetricRow(name=row.name, estimate=row.estimate) for row in card.metrics),
         provenance=run_provenance(result.run_folder),
-        next_steps=(NextStep(text="Find organs.", command=f"wetread segment IMAGES --segmenter {place}"),),
+        warnings=_left_out(result.images),
+        next_steps=(
+            NextStep(text="Measure it on images it has not seen.", command=f"wetread evaluate {place} --data DATASET"),
+            NextStep(text="Find organs.", command=f"wetread segment IMAGES --segmenter {place}"),
+        ),
         pictures=worst_cases(each, manifest, result.scores),
         audit_verdict=card.audit_verdict,
         wetread_version=__version__,
@@ -121,10 +139,18 @@ def write_segment_report(result: SegmentResult, manifest: Manifest) -> Path:
     return run.path / "report.html"
 
 
+def _left_out(images: MaskCounts) -> tuple[str, ...]:
+    if not images.without_mask:
+        return ()
+    return (f"{images.without_mask} of {images.used + images.without_mask} images have no mask and were left out.",)
+
+
 def _data(result: SegmentResult) -> DataFacts:
+    from wetread.datasets.check_result import CountTable
     from wetread.reporting.facts import DataFacts
 
-    card, folds = result.card, result.config.folds
+    card, folds, images = result.card, result.config.folds, result.images
+    rows = [*images.masks.items(), ("no mask, left out", images.without_mask)]
     split = card.training.get("split") or {}
     return DataFacts(
         name=card.data.name,
@@ -132,6 +158,11 @@ def _data(result: SegmentResult) -> DataFacts:
         classes=card.organs,
         n_images=card.data.images,
         n_patients=card.data.patients,
+        counts=(
+            CountTable(
+                title="images with a mask, to train on or to judge by", columns=("organ", "images"), rows=tuple(rows)
+            ),
+        ),
         split_method=f"{folds} patient-grouped folds" if folds else str(split.get("method", "given by the data set")),
         split_seed=split.get("seed"),
         split_sha256=split.get("sha256"),

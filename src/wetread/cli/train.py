@@ -58,7 +58,7 @@ def _classify(manifest: Manifest, config: TrainingConfig, folder: Path, resume: 
 
 
 def _segment(manifest: Manifest, config: SegmentConfig, folder: Path, resume: bool, as_json: bool) -> None:
-    from wetread.cli.segment_report import print_overlaps, write_segment_report
+    from wetread.cli.segment_report import images_sentence, print_overlaps, write_segment_report
     from wetread.training.segment import train_segmenter
 
     with staged_progress() as advance:
@@ -72,12 +72,14 @@ def _segment(manifest: Manifest, config: SegmentConfig, folder: Path, resume: bo
             "name": card.name,
             "sha256": card.sha256,
             "metrics": [row.model_dump(mode="json") for row in card.metrics],
+            "images": result.images.model_dump(),
             "seconds": result.seconds,
             "report": str(page),
         }
         return print_json(facts)
     print_overlaps(card.metrics)
     console = stdout()
+    console.print(images_sentence(result.images), markup=False)
     console.print(f"Segmenter: {result.reader_folder}", markup=False)
     console.print(f"Report: {page}", markup=False)
     return console.print(f"Next: wetread segment YOUR_IMAGES --segmenter {result.reader_folder}", markup=False)

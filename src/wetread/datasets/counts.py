@@ -1,7 +1,9 @@
-"""Counts of images and patients by class, split, source, view and sex: what a dataset consists of."""
+"""Counts of images and patients by class, split, mask, source, view and sex: what a dataset consists of."""
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import TYPE_CHECKING
 
 from wetread.datasets.check_result import CountTable
@@ -11,7 +13,7 @@ from wetread.datasets.manifest import DatasetMeta, Manifest
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["UNKNOWN", "count_tables"]
+__all__ = ["UNKNOWN", "count_tables", "main_tables"]
 
 UNKNOWN = "unknown"
 _MOST_VALUES = 8
@@ -19,17 +21,43 @@ _MOST_VALUES = 8
 
 
 def count_tables(manifest: Manifest) -> tuple[CountTable, ...]:
-    """Images and patients per class and split, then images per source, view, sex and body part."""
+    """The main tables, then images per source, view, sex and body part."""
+    table, meta = manifest.table, manifest.meta
+    known = [column for column in ("source", "view", "sex", "body_part") if table[column].notna().any()]
+    return (*main_tables(manifest), *(_by_value(table, meta, column) for column in known))
+
+
+def main_tables(manifest: Manifest) -> tuple[CountTable, ...]:
+    """Images and patients per class and split, and images with a mask where there are mask columns."""
     table, meta = manifest.table, manifest.meta
     splits = table["split"].fillna("no split")
     order = [s for s in (*SPLITS, "no split") if (splits == s).any()]
     tables = [_images(table, meta, splits, order)]
     if table["patient"].notna().any():
         tables.append(_patients(table, meta, splits, order))
-    for column in ("source", "view", "sex", "body_part"):
-        if table[column].notna().any():
-            tables.append(_by_value(table, meta, column))
+    masked = _masked(table, meta)
+    if masked:
+        tables.append(_masks(masked, splits, order))
     return tuple(tables)
+
+
+def _masked(table: pd.DataFrame, meta: DatasetMeta) -> dict[str, pd.Series]:
+    """Which images have a mask of each organ; an empty column ``mask`` is none, as every manifest has it."""
+    plain = {meta.organ or "mask": table["mask"].notna()} if table["mask"].notna().any() else {}
+    own = {str(c).removeprefix("mask_"): table[c].notna() for c in table.columns if str(c).startswith("mask_")}
+    return plain | own
+
+
+def _masks(masked: dict[str, pd.Series], splits: pd.Series, names: list[str]) -> CountTable:
+    """An image without a mask of an organ is unknown: a segmenter of that organ learns nothing from it."""
+    if len(masked) > 1:
+        masked = masked | {"any of them": functools.reduce(operator.or_, masked.values())}
+    rows = [
+        (name, *(int((there & (splits == v)).sum()) for v in names), int(there.sum()), int((~there).sum()))
+        for name, there in masked.items()
+    ]
+    columns = ("organ", *names, "all", "without a mask")
+    return CountTable(title="images with a mask per organ and split", columns=columns, rows=tuple(rows))
 
 
 def _members(table: pd.DataFrame, meta: DatasetMeta) -> dict[str, pd.Series]:

@@ -57,7 +57,8 @@ class DatasetMeta(BaseModel):
     """What ``dataset.toml`` says. ``classes`` are ordered; a binary task has (negative, positive).
 
     Empty ``classes`` mean images without labels. ``root`` is the folder that paths start from,
-    absolute or relative to the manifest's folder. ``allowed_flips`` are augmentations that keep
+    absolute or relative to the manifest's folder; ``mask_root`` the one that masks start from, where
+    that is another. ``allowed_flips`` are augmentations that keep
     the label true; empty by default, because a mirrored chest has its heart on the wrong side.
     ``warnings`` are what the importer could not settle; every check shows them again.
     """
@@ -68,6 +69,7 @@ class DatasetMeta(BaseModel):
     task: Task = "binary"
     classes: tuple[str, ...] = ()
     root: str = "."
+    mask_root: str | None = None
     licence: str | None = None
     label_policy: str = "a null label is unknown, never negative"
     allowed_flips: tuple[str, ...] = ()
@@ -123,6 +125,11 @@ class Manifest:
         relative = row if isinstance(row, str) else str(row["path"])
         return self.root / relative
 
+    def mask_path_of(self, value: str) -> Path:
+        """The file of one cell of a mask column."""
+        start = self.meta.root if self.meta.mask_root is None else self.meta.mask_root
+        return (self.folder / start).resolve() / value
+
     def with_table(self, table: pd.DataFrame, **meta: Any) -> Manifest:
         """A copy with another table and, by name, other fields of the meta data."""
         changed = self.meta.model_copy(update=meta) if meta else self.meta
@@ -143,6 +150,8 @@ class Manifest:
     def save(self, folder: Path) -> Path:
         """Write ``manifest.parquet`` and ``dataset.toml``, each complete or not at all."""
         meta = self.meta.model_copy(update={"root": _root_seen_from(self.root, folder)})
+        if meta.mask_root is not None:
+            meta = meta.model_copy(update={"mask_root": _root_seen_from(self.mask_path_of(""), folder)})
         with atomic_file(folder / MANIFEST_FILE) as part:
             self.table.to_parquet(part, index=False)
         with atomic_file(folder / META_FILE) as part:

@@ -1,20 +1,24 @@
-"""Masks as COCO instances: polygons and run lengths in one JSON file for many images."""
+"""Masks of COCO instances: polygons and run lengths of one JSON file for many images, drawn when asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image as PilImage
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from wetread.datasets.mask_raster import SHOWN, Mask, mask_bytes
+from wetread.datasets.coco import Coco, RunLengths, path_below, read_coco
+from wetread.datasets.mask_raster import Mask
 from wetread.errors import DatasetRefused, expected
 from wetread.imaging.budget import DEFAULT_BUDGET_BYTES, require_budget
 from wetread.provenance import atomic_folder
 
-__all__ = ["CocoMasks", "coco_masks", "write_coco_masks"]
+if TYPE_CHECKING:
+    from wetread.datasets.coco import ListedImage
+
+__all__ = ["CocoMasks", "coco_masks", "masks_of", "write_coco_masks", "write_mask"]
 
 
 class CocoMasks(Mapping[str, Mask]):
@@ -53,25 +57,22 @@ def coco_masks(path: Path, *, category: str) -> CocoMasks:
             does not fit its image.
         OverBudget: An image whose mask would exceed the memory budget.
     """
-    data = mask_bytes(path, "a COCO file")
-    try:
-        coco = _Coco.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        cure = "export it again as COCO instances with images, categories and annotations"
-        raise DatasetRefused(expected("a COCO file", f"in {where}: {first['msg']}", cure)) from None
-    wanted = _category_ids(coco, category, path.name)
-    images = _unique_images(coco, path.name)
+    return masks_of(read_coco(path), category, path.name)
+
+
+def masks_of(coco: Coco, category: str, name: str, *, without: Collection[int] = ()) -> CocoMasks:
+    """The masks of one category of a file that was read; ``name`` is the file's, for messages.
+
+    Images whose ids are in ``without`` are left out: unknown. Raises as :func:`coco_masks`.
+    """
+    wanted = coco.category_ids(category, name)
+    images = {image.id: image for image in coco.images}
     shapes: dict[str, _Shape] = {}
     for number, annotation in enumerate(coco.annotations):
-        if annotation.category_id not in wanted:
-            continue
-        where = f"annotation {number} of {path.name}"
-        image = images.get(annotation.image_id)
-        if image is None:
-            raise DatasetRefused(expected("annotations of listed images", f"{where} of another", "export again"))
-        shapes.setdefault(image.file_name, _Shape(image)).add(annotation.segmentation, where)
+        if annotation.category_id in wanted and annotation.image_id not in without:
+            image = images[annotation.image_id]
+            shape = shapes.get(image.file_name) or shapes.setdefault(image.file_name, _Shape(image))
+            shape.add(annotation.segmentation, f"annotation {number} of {name}")
     return CocoMasks(category, shapes)
 
 
@@ -84,45 +85,17 @@ def write_coco_masks(path: Path, folder: Path, *, category: str) -> dict[str, Pa
     UsageError where ``folder`` exists.
     """
     masks = coco_masks(path, category=category)
-    targets = {name: _inside(name) for name in masks}
+    targets = {name: f"{path_below(name)}.png" for name in masks}
     with atomic_folder(folder, failure=DatasetRefused) as part:
         for name, target in targets.items():
-            (part / target).parent.mkdir(parents=True, exist_ok=True)
-            PilImage.fromarray(masks[name]).save(part / target, compress_level=3)
+            write_mask(masks[name], part / target)
     return {name: folder / target for name, target in targets.items()}
 
 
-class _Rle(BaseModel):
-    size: tuple[int, int]
-    counts: list[int] | str
-
-
-class _Finite(BaseModel):
-    model_config = ConfigDict(allow_inf_nan=False)
-
-
-class _CocoImage(BaseModel):
-    id: int
-    file_name: str = Field(min_length=1)
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
-
-
-class _CocoCategory(BaseModel):
-    id: int
-    name: str
-
-
-class _CocoAnnotation(_Finite):
-    image_id: int
-    category_id: int
-    segmentation: list[list[float]] | _Rle | None = None
-
-
-class _Coco(BaseModel):
-    images: list[_CocoImage]
-    categories: list[_CocoCategory]
-    annotations: list[_CocoAnnotation]
+def write_mask(mask: Mask, target: Path) -> None:
+    """Write bool (rows, columns) as a 1-bit PNG; folders on the way are made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    PilImage.fromarray(mask).save(target, compress_level=3)
 
 
 class _Shape:
@@ -132,7 +105,7 @@ class _Shape:
     uninitialised memory for run lengths that are too short.
     """
 
-    def __init__(self, image: _CocoImage) -> None:
+    def __init__(self, image: ListedImage) -> None:
         self.rows, self.columns = image.height, image.width
         name = Path(image.file_name).name
         size = (self.rows, self.columns)
@@ -140,9 +113,9 @@ class _Shape:
         self.polygons: list[list[float]] = []
         self.runs: list[list[int]] = []
 
-    def add(self, segmentation: list[list[float]] | _Rle | None, where: str) -> None:
+    def add(self, segmentation: list[list[float]] | RunLengths | None, where: str) -> None:
         """Check one annotation and take it in."""
-        if isinstance(segmentation, _Rle):
+        if isinstance(segmentation, RunLengths):
             self.runs.append(self._checked(segmentation, where))
         elif segmentation:
             for polygon in segmentation:
@@ -165,7 +138,7 @@ class _Shape:
         found = coco.frPyObjects(self.polygons, self.rows, self.columns) if self.polygons else []
         return [_uncompressed(rle["counts"].decode("ascii")) for rle in found]
 
-    def _checked(self, rle: _Rle, where: str) -> list[int]:
+    def _checked(self, rle: RunLengths, where: str) -> list[int]:
         if rle.size != (self.rows, self.columns):
             what = f"run lengths of an image of {self.columns} x {self.rows} pixels"
             got = f"{rle.size[1]} x {rle.size[0]} in {where}"
@@ -208,27 +181,3 @@ def _uncompressed(text: str) -> list[int]:
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
         value = shift = 0
     return [] if shift else runs
-
-
-def _category_ids(coco: _Coco, category: str, name: str) -> set[int]:
-    found = {c.id for c in coco.categories if c.name.casefold() == category.casefold()}
-    if not found:
-        there = ", ".join(f"'{c.name}'" for c in coco.categories[:SHOWN]) or "none"
-        raise DatasetRefused(expected(f"a category '{category}'", f"{there} in {name}", "name one of those"))
-    return found
-
-
-def _unique_images(coco: _Coco, name: str) -> dict[int, _CocoImage]:
-    images = {image.id: image for image in coco.images}
-    if not len(images) == len({image.file_name for image in coco.images}) == len(coco.images):
-        got = f"a repeated id or file_name in {name}"
-        raise DatasetRefused(expected("each image once", got, "export again, or rename the images"))
-    return images
-
-
-def _inside(file_name: str) -> PurePosixPath:
-    target = PurePosixPath(f"{file_name}.png")
-    if target.is_absolute() or ".." in target.parts or "\\" in file_name or "\0" in file_name:
-        got = "one that leads out of it or has a backslash"
-        raise DatasetRefused(expected("image names below the folder", got, "rename the images"))
-    return target

@@ -28,6 +28,7 @@ __all__ = [
     "coco_masks",
     "load_masks",
     "mask_column",
+    "own_mask_column",
     "read_dicom_seg",
     "read_index_mask",
     "read_mask",
@@ -43,12 +44,17 @@ def mask_column(organ: str, manifest: Manifest) -> str | None:
     ``mask_<organ>`` comes first. Plain ``mask`` counts where the data set is of that organ, or where
     its ``dataset.toml`` does not say of which.
     """
-    own = f"{_PLAIN}_{_slug(organ)}"
+    own = own_mask_column(organ)
     if own in manifest.table.columns:
         return own
     subject = manifest.meta.organ
     fits = subject is None or _slug(subject) == _slug(organ)
     return _PLAIN if fits and _PLAIN in manifest.table.columns else None
+
+
+def own_mask_column(organ: str) -> str:
+    """The name of the column that holds masks of this organ alone: that of ``Lung left`` is ``mask_lung_left``."""
+    return f"{_PLAIN}_{_slug(organ)}"
 
 
 def load_masks(
@@ -93,7 +99,7 @@ def _mask_file(manifest: Manifest, row: pd.Series, organ: str, classes: Mapping[
     if column is None and organ in (classes or {}).values():
         column = _PLAIN
     value = row.get(column) if column is not None else None
-    return manifest.path_of(value) if isinstance(value, str) and value.strip() else None
+    return manifest.mask_path_of(value) if isinstance(value, str) and value.strip() else None
 
 
 def _require_own_file(files: Mapping[str, Path | None], classes: Mapping[int, str] | None) -> None:

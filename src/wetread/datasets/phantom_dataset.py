@@ -19,7 +19,7 @@ from wetread.datasets.manifest import DatasetMeta, Manifest
 from wetread.datasets.phantom_files import Identity, write_dicom, write_masks, write_png
 from wetread.datasets.phantom_look import SOURCES, source_of
 from wetread.datasets.phantom_render import Phantom, render, sample_pose, sample_spec
-from wetread.datasets.phantom_spec import FINDING_KINDS, Finding, FindingKind, PhantomSpec, sample_finding
+from wetread.datasets.phantom_spec import FINDING_KINDS, MILDEST, Finding, FindingKind, PhantomSpec, sample_finding
 from wetread.errors import UsageError, expected
 from wetread.provenance import atomic_folder, file_sha256
 from wetread.runtime import in_order
@@ -43,7 +43,8 @@ NEGATIVE = "normal"
 class DatasetPlan:
     """What :func:`make_dataset` makes.
 
-    ``n`` images; about ``prevalence`` of the patients have a finding among ``kinds``. ``task``
+    ``n`` images; about ``prevalence`` of the patients have a finding among ``kinds``, on their first film of
+    severity ``mildest`` (0-1) or more. ``task``
     binary: *normal* against the kind (or *abnormal* for several kinds); multiclass: the kinds and
     *normal*; multilabel: a column for each kind. ``fractions`` may be empty: then nothing is split.
     """
@@ -52,6 +53,7 @@ class DatasetPlan:
     seed: int = 0
     kinds: tuple[FindingKind, ...] = ("consolidation",)
     prevalence: float = 0.5
+    mildest: float = MILDEST
     sources: tuple[str, ...] = tuple(SOURCES)
     task: Task = "binary"
     format: Literal["dicom", "png", "png16"] = "dicom"
@@ -64,8 +66,9 @@ class DatasetPlan:
             raise UsageError(expected(f"1 to {MAX_IMAGES} images", self.n, "ask for fewer or more"))
         if self.seed < 0:
             raise UsageError(expected("a seed of at least 0", self.seed, "choose another"))
-        if not 0.0 <= self.prevalence <= 1.0:
-            raise UsageError(expected("a prevalence from 0 to 1", self.prevalence, "choose a share"))
+        for what, share in (("prevalence", self.prevalence), ("mildest severity", self.mildest)):
+            if not 0.0 <= share <= 1.0:
+                raise UsageError(expected(f"a {what} from 0 to 1", share, "choose a share"))
         if not self.kinds or not set(self.kinds) <= set(FINDING_KINDS):
             raise UsageError(expected(f"kinds among {', '.join(FINDING_KINDS)}", self.kinds, "name at least one"))
         if not self.sources:
@@ -99,7 +102,7 @@ def planned(plan: DatasetPlan) -> Iterator[tuple[PhantomSpec, Identity]]:
     for patient in range(count):
         kinds = _kinds(plan, turn, rng) if ill[patient] else ()
         turn += int(ill[patient])
-        findings = tuple(sample_finding(rng, kind) for kind in kinds)
+        findings = tuple(sample_finding(rng, kind, plan.mildest) for kind in kinds)
         source = plan.sources[int(rng.integers(len(plan.sources)))]
         first = replace(
             sample_spec(rng, findings=findings, source=source, size_px=plan.size_px),

@@ -13,7 +13,17 @@ import numpy as np
 
 from wetread.errors import UsageError, expected
 
-__all__ = ["FINDING_KINDS", "Finding", "FindingKind", "PhantomSpec", "Pose", "Side", "generator", "sample_finding"]
+__all__ = [
+    "FINDING_KINDS",
+    "MILDEST",
+    "Finding",
+    "FindingKind",
+    "PhantomSpec",
+    "Pose",
+    "Side",
+    "generator",
+    "sample_finding",
+]
 
 FindingKind = Literal["consolidation", "nodule", "effusion", "cardiomegaly"]
 Side = Literal["left", "right"]
@@ -21,6 +31,9 @@ FINDING_KINDS: tuple[FindingKind, ...] = ("consolidation", "nodule", "effusion",
 
 MIN_SIZE_PX, MAX_SIZE_PX = 64, 4096
 """Below 64 px the ribs are thinner than a pixel; 4096 px is the largest flat panel in use."""
+
+MILDEST = 0.25
+"""Severity below which a finding is drawn only when asked for: nobody would see it."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +139,9 @@ def generator(spec: PhantomSpec, stream: str, *, exposure: bool = False) -> np.r
     return np.random.default_rng([*words, 1 + spec.exposure] if exposure else words)
 
 
-def sample_finding(rng: np.random.Generator, kind: FindingKind) -> Finding:
-    """A finding of one kind with random severity, side and place."""
-    severity = float(rng.uniform(0.25, 1.0))
+def sample_finding(rng: np.random.Generator, kind: FindingKind, mildest: float = MILDEST) -> Finding:
+    """A finding of one kind with random severity from ``mildest`` to 1, side and place."""
+    severity = float(rng.uniform(mildest, 1.0))
     side: Side = "left" if rng.random() < 0.5 else "right"
     position = (float(rng.uniform(0.3, 0.75)), float(rng.uniform(0.25, 0.85)))
     return Finding(kind, severity, None if kind == "cardiomegaly" else side, position)

@@ -20,6 +20,8 @@ __all__ = [
     "DatasetFacts",
     "EvaluationResult",
     "EvaluationSpec",
+    "HiddenLabel",
+    "HiddenResult",
     "LabelResult",
     "Level",
     "OperatingPointResult",
@@ -263,6 +265,36 @@ class ComparisonRow(Record):
     p_adjusted: float | None
     test: str
     verdict: Literal["A better", "B better", "no difference shown", "not assessable"]
+
+
+class HiddenLabel(Record):
+    """What one label loses when the organ is hidden.
+
+    ``whole`` and ``hidden``: AUROC on the same images. ``difference``: hidden minus whole, paired. ``left``: the share
+    of what AUROC has above chance that is left, (hidden - .5) / (whole - .5); None where the whole image gives none.
+    """
+
+    label: str
+    whole: Estimate
+    hidden: Estimate
+    difference: Estimate
+    left: float | None
+
+
+class HiddenResult(Record):
+    """The same reader on the same images with one organ painted over.
+
+    ``margin``: how far its mask was widened, share of the shorter side. ``segmenter`` found it, known by ``sha256``.
+    A reader that judges the organ should be left with an AUROC about .5.
+    """
+
+    organ: str
+    segmenter: str
+    sha256: str
+    margin: float
+    n: int
+    patients: int | None = None
+    labels: tuple[HiddenLabel, ...]
 
 
 class ComparisonResult(Record):

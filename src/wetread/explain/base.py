@@ -6,7 +6,7 @@ padding) raises :class:`~wetread.errors.ExplanationFailed` with the reason; it i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ExplanationFailed, UsageError, expected
 from wetread.models.card import InputSpec
+from wetread.models.guide import Window
 from wetread.models.inputs import placement, restore_map
 from wetread.types import Box, Evidence
 
@@ -51,7 +52,8 @@ class Explanation:
     the logit. ``scale``: its maximum, > 0, so that magnitude is not lost when ``heat`` is
     normalised. ``size``: (rows, columns) of the original image. ``error``: how far the map is
     from adding up to the logit (logit units), None where the method makes no such promise.
-    ``limits``: sentences to show wherever the map is shown.
+    ``limits``: sentences to show wherever the map is shown. ``window``: the part of the image that the network saw;
+    None for all of it.
     """
 
     map: NDArray[np.float32]
@@ -63,6 +65,11 @@ class Explanation:
     scale: float
     error: float | None = None
     limits: tuple[str, ...] = ()
+    window: Window | None = None
+
+    def seen_through(self, window: Window | None, size: tuple[int, int]) -> Explanation:
+        """The map of a part that was cut out of an image of ``size`` (rows, columns), put in its place; None: whole."""
+        return self if window is None else replace(self, window=window, size=size)
 
     @cached_property
     def heat(self) -> NDArray[np.float32]:
@@ -73,7 +80,15 @@ class Explanation:
         """Return :attr:`heat` with the longer side at most ``longest`` pixels."""
         rows, columns = fitted_size(self.size, longest)
         positive = np.maximum(self.map / self.scale, 0).astype(np.float32)
-        return np.clip(restore_map(positive, self.input, rows, columns), 0, 1)
+        if self.window is None:
+            return np.clip(restore_map(positive, self.input, rows, columns), 0, 1)
+        (top, bottom), (left, right) = (
+            _scaled(self.window[axis], self.window[axis + 2], whole / self.size[axis], whole)
+            for axis, whole in enumerate((rows, columns))
+        )
+        heat = np.zeros((rows, columns), dtype=np.float32)
+        heat[top:bottom, left:right] = restore_map(positive, self.input, bottom - top, right - left)
+        return np.clip(heat, 0, 1)
 
     def evidence(self, heatmap: str | None = None, boxes: tuple[Box, ...] = ()) -> Evidence:
         """Return the record that a read carries; ``heatmap`` is the path of the PNG."""
@@ -86,6 +101,12 @@ def fitted_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
     """Return (rows, columns) scaled down so that the longer side is at most ``longest``."""
     scale = min(1.0, longest / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _scaled(first: int, length: int, scale: float, most: int) -> tuple[int, int]:
+    """Scale a range of pixels; at least one is left of it."""
+    begin = min(round(first * scale), most - 1)
+    return begin, max(begin + 1, min(round((first + length) * scale), most))
 
 
 def _refuse(target: Target, got: str, cure: str) -> ExplanationFailed:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from wetread.errors import ExplanationFailed, UsageError, expected
 from wetread.explain.base import Explanation, Method, Target, made
 from wetread.explain.layers import Activations, default_layer, from_features, from_layer, needs_encoder
+from wetread.models.guide import Window
 from wetread.models.networks import Network
 from wetread.models.predict import Forward, Reader
 
@@ -187,12 +188,14 @@ def explain_batch(
     target: Target,
     sizes: Sequence[tuple[int, int]],
     batch: Tensor | None = None,
+    windows: Sequence[Window | None] | None = None,
 ) -> list[Explanation | ExplanationFailed]:
     """Explain ``target`` for all N images of ``forward``; one map or one reason for each image.
 
     ``forward`` comes from ``reader.forward(batch)``; the encoder is run again only for a ViT or a
-    named layer, which need ``batch``. ``sizes``: (rows, columns) of the original images. Averaged
-    views are not explained: the map is that of the unzoomed view.
+    named layer, which need ``batch``. ``sizes``: (rows, columns) of the original images; ``windows``: the parts
+    of them that the reader was shown, None for all of it. Averaged views are not explained: the map is that of
+    the unzoomed view.
 
     Raises:
         UsageError: unknown label or layer, or ``batch`` missing.
@@ -210,11 +213,11 @@ def explain_batch(
     worst = torch.stack(known).amax(0).tolist() if known else [None] * len(sizes)
     limits = _limits(reader, target, activations)
     results: list[Explanation | ExplanationFailed] = []
-    for row, size, error_of in zip(mean, sizes, worst, strict=True):
+    for row, size, window, error_of in zip(mean, sizes, windows or [None] * len(sizes), worst, strict=True):
+        seen = window[2:] if window else size
         try:
-            results.append(
-                made(np.ascontiguousarray(row), target, activations.layer, size, reader.input, error_of, limits)
-            )
+            found = made(np.ascontiguousarray(row), target, activations.layer, seen, reader.input, error_of, limits)
+            results.append(found.seen_through(window, size))
         except ExplanationFailed as failure:
             results.append(failure)
     return results
@@ -227,8 +230,11 @@ def explain(
     target: Target,
     size: tuple[int, int],
     batch: Tensor | None = None,
+    window: Window | None = None,
 ) -> Explanation:
     """Explain ``target`` for image ``index`` of ``forward``, originally of ``size`` (rows, columns).
+
+    ``window``: the part of the image that the reader was shown; None for all of it.
 
     Raises:
         UsageError: as :func:`explain_batch`.
@@ -238,7 +244,7 @@ def explain(
         raise UsageError(expected(f"an index below {len(forward.logits)}", index, "name an image of this forward"))
     part = slice(index, index + 1)
     one = Forward(forward.logits[part], tuple(maps[part] for maps in forward.features), forward.embeddings[part])
-    (result,) = explain_batch(reader, one, target, [size], None if batch is None else batch[part])
+    (result,) = explain_batch(reader, one, target, [size], None if batch is None else batch[part], [window])
     if isinstance(result, ExplanationFailed):
         raise result
     return result

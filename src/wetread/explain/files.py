@@ -157,14 +157,15 @@ class _Done:
     def explain(self, reader: Reader, loaded: Sequence[tuple[Path, Image]], targets: Sequence[Target]) -> None:
         """Run the reader once on ``loaded`` and write a map for each image and target."""
         images = [image for _, image in loaded]
-        batch = reader.prepare(images)
+        masks = reader.organ_masks(images)
+        batch = reader.prepare(images, masks)
         forward = reader.forward(batch)
         probabilities = reader.probabilities(forward)
         sizes = [(image.pixels.shape[0], image.pixels.shape[1]) for image in images]
         stems = [self._stem(file) for file, _ in loaded]
         for target in targets:
             shares = probabilities[:, reader.labels.index(target.label)]
-            results = explain_batch(reader, forward, target, sizes, batch)
+            results = explain_batch(reader, forward, target, sizes, batch, reader.windows(masks))
             for image, stem, share, result in zip(images, stems, shares, results, strict=True):
                 if isinstance(result, Explanation):
                     self.maps.append(self._write(image, stem, result, float(share)))

@@ -18,7 +18,7 @@ from wetread.imaging.history import History
 from wetread.imaging.pixels import Stored, read_layout, stored_values
 from wetread.types import Image
 
-__all__ = ["Reading", "load_dicom", "read_dicom"]
+__all__ = ["Reading", "dicom_shape", "load_dicom", "read_dicom"]
 
 _CODEC_GIVES_RGB = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 
@@ -46,6 +46,12 @@ def load_dicom(data: bytes, name: str, budget_bytes: int) -> Image:
             UnsupportedImage: several frames, unknown codec; OverBudget).
     """
     return read_dicom(data, name, budget_bytes).image
+
+
+def dicom_shape(data: bytes, name: str, budget_bytes: int) -> tuple[int, int]:
+    """Return (rows, columns) of a single-frame image from its header. Raises as :func:`load_dicom`."""
+    layout = read_layout(read_header(data, name, History(), budget_bytes), budget_bytes)
+    return layout.rows, layout.columns
 
 
 def read_dicom(data: bytes, name: str, budget_bytes: int) -> Reading:

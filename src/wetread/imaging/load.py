@@ -18,7 +18,7 @@ from wetread.imaging.budget import DEFAULT_BUDGET_BYTES
 from wetread.imaging.sniff import READABLE, kind_of
 from wetread.types import Image
 
-__all__ = ["SIDE_FILES", "SIDE_FILE_SUFFIXES", "find_images", "load_image", "preview8", "read_bytes"]
+__all__ = ["SIDE_FILES", "SIDE_FILE_SUFFIXES", "find_images", "image_shape", "load_image", "preview8", "read_bytes"]
 
 SIDE_FILE_SUFFIXES = frozenset(
     {".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".xml", ".toml", ".yaml", ".yml"}
@@ -64,10 +64,34 @@ def _load(data: bytes, kind: str, name: str, budget_bytes: int) -> Image:
         from wetread.imaging.raster import load_raster
 
         return load_raster(data, kind, name, budget_bytes)
+    raise _not_read(kind, name)
+
+
+def _not_read(kind: str, name: str) -> ImageRefused:
     what = "a DICOM, PNG, JPEG or TIFF image"
     if "image" in kind or "volume" in kind or "JPEG 2000" in kind:
-        raise UnsupportedImage(expected(what, f"{kind}: {name}", "convert it first"))
-    raise ImageRefused(expected(what, f"{kind}: {name}", "hand in the image itself"))
+        return UnsupportedImage(expected(what, f"{kind}: {name}", "convert it first"))
+    return ImageRefused(expected(what, f"{kind}: {name}", "hand in the image itself"))
+
+
+def image_shape(path: str | os.PathLike[str], *, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> tuple[int, int]:
+    """Return (rows, columns) in pixels of the image that :func:`load_image` would give, from its header alone.
+
+    Nothing is decoded, so that a damaged image may have a shape. Raises as :func:`load_image` for what a header
+    can tell: no such file, no image, several frames, too small, over ``budget_bytes``.
+    """
+    file = Path(path)
+    data = read_bytes(file, budget_bytes)
+    kind = kind_of(data)
+    if kind == "DICOM":
+        from wetread.imaging.dicom import dicom_shape
+
+        return dicom_shape(data, file.name, budget_bytes)
+    if kind in READABLE:
+        from wetread.imaging.raster import raster_shape
+
+        return raster_shape(data, kind, file.name, budget_bytes)
+    raise _not_read(kind, file.name)
 
 
 def read_bytes(file: Path, budget_bytes: int) -> bytes:

@@ -9,6 +9,8 @@ are called directly: its own limit on pixels is global, ours is the budget of th
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -24,10 +26,12 @@ from wetread.imaging.history import History
 from wetread.imaging.samples import Raster
 from wetread.types import Image, ImageFacts
 
-__all__ = ["load_raster", "stored_raster"]
+__all__ = ["load_raster", "raster_shape", "stored_raster"]
 
 _NARROW_SHARE = 0.25
 """14 of 16 bits: below it the range of the type says nothing about the range of the detector."""
+_FIRST_TURNED = 5
+"""EXIF orientations 5 to 8 swap rows and columns."""
 
 
 def load_raster(data: bytes, kind: str, name: str, budget_bytes: int) -> Image:
@@ -65,12 +69,31 @@ def load_raster(data: bytes, kind: str, name: str, budget_bytes: int) -> Image:
 
 def stored_raster(data: bytes, kind: str, name: str, budget_bytes: int) -> Raster:
     """Decode without touching grey values or orientation. Raises as :func:`load_raster`."""
-    try:
+    with _codec_errors(kind, name):
         if kind == "TIFF":
             from wetread.imaging.tiff import decode_tiff  # tifffile costs 0.3 s that a PNG need not pay
 
             return decode_tiff(data, name, budget_bytes)
         return _decode(data, kind, name, budget_bytes)
+
+
+def raster_shape(data: bytes, kind: str, name: str, budget_bytes: int) -> tuple[int, int]:
+    """Return (rows, columns) of the upright picture from its header. Raises as :func:`load_raster`."""
+    with _codec_errors(kind, name):
+        if kind == "TIFF":
+            from wetread.imaging.tiff import tiff_header
+
+            rows, columns, orientation = tiff_header(data, name, budget_bytes)
+        else:
+            picture = _checked(data, kind, name, budget_bytes)
+            (columns, rows), orientation = picture.size, _orientation(picture)
+    return (columns, rows) if orientation >= _FIRST_TURNED else (rows, columns)
+
+
+@contextmanager
+def _codec_errors(kind: str, name: str) -> Iterator[None]:
+    try:
+        yield
     except (ImageRefused, MemoryError):
         raise
     except Exception:  # codecs raise OSError, SyntaxError, ValueError, struct.error and their own
@@ -79,6 +102,13 @@ def stored_raster(data: bytes, kind: str, name: str, budget_bytes: int) -> Raste
 
 
 def _decode(data: bytes, kind: str, name: str, budget_bytes: int) -> Raster:
+    picture = _checked(data, kind, name, budget_bytes)
+    bits, orientation = _bits(data, kind, picture.mode), _orientation(picture)  # decoding changes what it says
+    return Raster(_samples(data, kind, picture), bits, picture.mode, orientation)
+
+
+def _checked(data: bytes, kind: str, name: str, budget_bytes: int) -> Any:
+    """The picture opened by Pillow and found to be one that is read; no pixel is decoded."""
     picture = _open(data, kind)
     columns, rows = picture.size
     samples = len(picture.getbands())
@@ -88,8 +118,7 @@ def _decode(data: bytes, kind: str, name: str, budget_bytes: int) -> Raster:
     if getattr(picture, "is_animated", False):
         got = f"an animated {kind}: {name}"
         raise UnsupportedImage(expected("a single picture", got, "save the frame to read on its own"))
-    orientation = _orientation(picture)
-    return Raster(_samples(data, kind, picture), bits, picture.mode, orientation)
+    return picture
 
 
 def _open(data: bytes, kind: str) -> Any:
@@ -215,7 +244,7 @@ def _upright(pixels: NDArray[np.float32], orientation: int, history: History) ->
     if orientation == 1:
         return pixels
     history.step("orientation", tag=orientation)
-    if orientation >= 5:
+    if orientation >= _FIRST_TURNED:
         pixels = pixels.T
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -13,7 +15,7 @@ from wetread.errors import UnsupportedImage, expected
 from wetread.imaging.budget import require_budget, require_readable_size
 from wetread.imaging.samples import Raster
 
-__all__ = ["decode_tiff"]
+__all__ = ["decode_tiff", "tiff_header"]
 
 _GRAY, _GRAY_INVERTED, _RGB, _PALETTE, _YCBCR = 1, 0, 2, 3, 6
 _DTYPES = ("bool", "uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "float32", "float64")
@@ -30,27 +32,45 @@ def decode_tiff(data: bytes, name: str, budget_bytes: int) -> Raster:
         OverBudget, ImageRefused: As :func:`wetread.imaging.raster.load_raster`; decoder errors
             of other classes are left to the caller.
     """
+    with _checked_page(data, name, budget_bytes) as page:
+        rows, columns, channels = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
+        photometric = int(page.photometric)
+        found = np.asarray(page.asarray())
+    if found.ndim == 3 and found.shape[0] == channels and found.shape[1:] == (rows, columns):
+        found = np.moveaxis(found, 0, -1)  # PlanarConfiguration 2: (channels, rows, columns)
+    found = found.reshape(rows, columns, -1)
+    found = _plain(found, photometric, page)
+    bits = int(page.bitspersample)
+    return Raster(found, bits, page.photometric.name, _orientation(page), photometric == _GRAY_INVERTED)
+
+
+def tiff_header(data: bytes, name: str, budget_bytes: int) -> tuple[int, int, int]:
+    """Return rows, columns (pixels, as stored) and orientation (tag 274, 1 to 8). Raises as :func:`decode_tiff`."""
+    with _checked_page(data, name, budget_bytes) as page:
+        return int(page.imagelength), int(page.imagewidth), _orientation(page)
+
+
+@contextmanager
+def _checked_page(data: bytes, name: str, budget_bytes: int) -> Iterator[Any]:
+    """The one page, found to be one that is read; no pixel is decoded."""
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its complaints become our refusals
     with tifffile.TiffFile(BytesIO(data)) as file:
         page = _only_page(file, name)
         rows, columns, channels = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
-        bits = int(page.bitspersample)
-        require_budget(name, (rows, columns), samples=channels, frames=1, bits=max(8, bits), budget_bytes=budget_bytes)
+        bits = max(8, int(page.bitspersample))
+        require_budget(name, (rows, columns), samples=channels, frames=1, bits=bits, budget_bytes=budget_bytes)
         require_readable_size(name, (rows, columns))
         if page.is_tiled:  # a tile is decoded whole, however little of it lies inside the picture
             tile = (int(page.tilelength), int(page.tilewidth))
-            require_budget(name, tile, samples=channels, frames=1, bits=max(8, bits), budget_bytes=budget_bytes)
-        photometric = int(page.photometric)
-        _require_known(photometric, page, name)
-        found = np.asarray(page.asarray())
-    if found.ndim == 3 and found.shape[0] == channels and found.shape[1:] == (rows, columns):
-        found = np.moveaxis(found, 0, -1)  # PlanarConfiguration 2: (channels, rows, columns)
-    found = found.reshape(rows, columns, -1)
-    found = _plain(found, photometric, page)
-    orientation = int(page.tags[274].value) if 274 in page.tags else 1
-    return Raster(found, bits, page.photometric.name, orientation, photometric == _GRAY_INVERTED)
+            require_budget(name, tile, samples=channels, frames=1, bits=bits, budget_bytes=budget_bytes)
+        _require_known(int(page.photometric), page, name)
+        yield page
+
+
+def _orientation(page: Any) -> int:
+    return int(page.tags[274].value) if 274 in page.tags else 1
 
 
 def _only_page(file: Any, name: str) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wetread.errors import BundleRefused, UsageError, expected
 from wetread.models.card import HeadSpec, InputSpec, ReaderCard
 from wetread.models.lite0 import EfficientNetLite0
-from wetread.models.networks import Encoder, Network, PixelEncoder, SmallCnn, make_head
+from wetread.models.networks import Encoder, Network, PixelEncoder, PlaceWeights, SmallCnn, make_head
 from wetread.models.registry import EMBEDDED, resolve_architecture
 
 __all__ = ["build_network", "embedding_width", "load_encoder_weights", "make_encoder", "network_of"]
@@ -78,20 +78,50 @@ def build_network(
     softmax: bool,
     drop_path: float = 0.0,
 ) -> Network:
-    """Build a network to train: encoder with its head, random weights; logits have shape (N, outputs)."""
+    """Build a network to train: encoder with its head, random weights; logits have shape (N, outputs).
+
+    Raises:
+        UsageError: unknown name or settings, or attention on an encoder without averaged feature maps.
+    """
     encoder = make_encoder(architecture, spec, drop_path)
-    return _with_head(encoder, architecture, make_head(head, embedding_width(encoder), outputs, softmax))
+    if head.pooling == "attention":
+        _refuse_other_pooling(encoder, architecture, spec)
+    return _with_head(encoder, architecture, head, make_head(head, embedding_width(encoder), outputs, softmax))
+
+
+def _refuse_other_pooling(encoder: nn.Module, architecture: str, spec: InputSpec) -> None:
+    """Attention weighs places before the mean over them: there must be places, and a mean."""
+    typed = cast(Encoder, encoder.eval())
+    with torch.inference_mode():
+        maps = typed.forward_features(torch.rand(2, spec.channels, spec.height, spec.width))
+        averaged = maps.ndim == 4 and maps.shape[1] == typed.num_features and maps[0, 0].numel() > 1
+        # What follows a mean may be anything, but it cannot tell maps from their means spread over all places.
+        if averaged:
+            flat = maps.mean((2, 3), keepdim=True).expand_as(maps)
+            averaged = torch.allclose(
+                typed.forward_head(maps, pre_logits=True), typed.forward_head(flat, pre_logits=True), atol=1e-4
+            )
+    if not averaged:
+        raise UsageError(
+            expected(
+                "an encoder that averages feature maps, for --guide attention",
+                architecture,
+                "use a convolutional one, e.g. resnet34, or another --guide",
+            )
+        )
+    encoder.train()
 
 
 def network_of(card: ReaderCard) -> Network:
     """Build the network that a card describes, to be given the bundle's weights."""
     encoder = make_encoder(card.architecture, card.input, lean=True)
     head = make_head(card.head, embedding_width(encoder), len(card.labels), card.task == "multiclass")
-    return _with_head(encoder, card.architecture, head)
+    return _with_head(encoder, card.architecture, card.head, head)
 
 
-def _with_head(encoder: nn.Module, architecture: str, head: nn.Module) -> Network:
-    return Network(encoder, head, spatial=resolve_architecture(architecture) != "pixels")
+def _with_head(encoder: nn.Module, architecture: str, spec: HeadSpec, head: nn.Module) -> Network:
+    weights = PlaceWeights(cast(Encoder, encoder).num_features) if spec.pooling == "attention" else None
+    return Network(encoder, head, spatial=resolve_architecture(architecture) != "pixels", attention=weights)
 
 
 def _embedded_state() -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from wetread.models.predict import Reader
 
 __all__ = [
+    "HIDING_MARGIN",
     "ZOO",
     "export_reader",
     "find_reader",
@@ -38,6 +39,7 @@ __all__ = [
     "list_readers",
     "load_any_card",
     "load_card",
+    "load_finder",
     "load_guide",
     "load_reader",
     "load_segmenter",
@@ -55,7 +57,11 @@ AnyCard = TypeVar("AnyCard", ReaderCard, SegmenterCard)
 Module = TypeVar("Module", bound="nn.Module")
 
 _PICKLES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib", ".npy", ".npz"}
+HIDING_MARGIN = 0.03
+"""How far a mask is widened before it is painted over, share of the shorter side: a border tells of its organ."""
+
 _GATE_FILE = "gate.safetensors"
+_HELD_OUT_FILE = "held-out.safetensors"
 _MAX_BUNDLE_BYTES = 8 << 30
 
 
@@ -85,9 +91,12 @@ def save_reader(
     networks: Sequence[nn.Module],
     statistics: FeatureStatistics | None = None,
     *,
+    held_out: Mapping[str, int] | None = None,
     failure: type[WetreadError] = WetreadError,
 ) -> AnyCard:
     """Write a bundle to ``folder``, in place of an older one; return the card with its hashes filled in.
+
+    ``statistics``: what a reader's gate needs; ``held_out``: see :class:`~wetread.models.organs.Segmenter`.
 
     Raises:
         BundleRefused: ``folder`` holds other things than a reader.
@@ -96,6 +105,14 @@ def save_reader(
     import numpy as np
     from safetensors.numpy import save_file as save_arrays
     from safetensors.torch import save_file
+
+    from wetread.models.organs import held_out_arrays
+
+    tables: dict[str, Mapping[str, object]] = {}
+    if statistics is not None:
+        tables[_GATE_FILE] = statistics.tensors()
+    if held_out:
+        tables[_HELD_OUT_FILE] = held_out_arrays(held_out)
 
     if folder.exists() and not (folder / "card.json").is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise BundleRefused(
@@ -108,9 +125,9 @@ def save_reader(
             stored = {key: _stored(value) for key, value in network.state_dict().items()}
             save_file(stored, scratch / network_file(index))
             hashes[network_file(index)] = file_sha256(scratch / network_file(index))
-        if statistics is not None:
-            save_arrays({k: np.asarray(v) for k, v in statistics.tensors().items()}, scratch / _GATE_FILE)
-            hashes[_GATE_FILE] = file_sha256(scratch / _GATE_FILE)
+        for name, arrays in tables.items():
+            save_arrays({key: np.asarray(value) for key, value in arrays.items()}, scratch / name)
+            hashes[name] = file_sha256(scratch / name)
         for name in hashes:
             (scratch / name).chmod(0o644)  # safetensors writes for the owner alone; a bundle is to be shared
         final = card.model_copy(update={"weights": hashes, "networks": len(networks)})
@@ -217,7 +234,8 @@ def load_reader(name: str | Path, shelves: Sequence[Path] = ()) -> Reader:
     networks = [_weighted(network_of(card), folder, card, index) for index in range(card.networks)]
     gate = folder / _GATE_FILE
     statistics = FeatureStatistics.from_tensors(load_arrays(gate)) if _GATE_FILE in card.weights else None
-    return Reader(card, networks, statistics, load_guide(card.guide, shelves) if card.guide else None)
+    guide = load_guide(card.guide, shelves) if card.guide and card.guide.when_reading else None
+    return Reader(card, networks, statistics, guide)
 
 
 def load_guide(spec: GuideSpec, shelves: Sequence[Path] = ()) -> Guide:
@@ -240,13 +258,29 @@ def load_guide(spec: GuideSpec, shelves: Sequence[Path] = ()) -> Guide:
     return Guide(spec, segmenter)
 
 
+def load_finder(organ: str, segmenter: str | Path, shelves: Sequence[Path] = ()) -> Guide:
+    """Load what finds an organ that is to be hidden, its mask widened by :data:`HIDING_MARGIN`.
+
+    Raises:
+        BundleRefused: no such segmenter, or a damaged one.
+        UsageError: it does not find that organ.
+    """
+    from wetread.models.guide import Guide
+
+    found = load_segmenter(segmenter, shelves)
+    spec = GuideSpec(organ=organ, segmenter=str(segmenter), sha256=found.card.sha256, margin=HIDING_MARGIN)
+    return Guide(spec, found)
+
+
 def load_segmenter(name: str | Path, shelves: Sequence[Path] = ()) -> Segmenter:
     """Load a segmenter by name or folder, after checking the hashes of its weights.
 
     Raises:
         BundleRefused: no such segmenter, a damaged or altered file, or weights that do not fit.
     """
-    from wetread.models.organs import Segmenter
+    from safetensors.numpy import load_file as load_arrays
+
+    from wetread.models.organs import Segmenter, held_out_of
     from wetread.models.segmenters import segmenter_of
 
     folder = find_reader(name, shelves)
@@ -254,7 +288,9 @@ def load_segmenter(name: str | Path, shelves: Sequence[Path] = ()) -> Segmenter:
     if not isinstance(card, SegmenterCard):
         raise BundleRefused(expected("a segmenter", f"the reader {card.name}", "use `wetread read`, or train one"))
     _verify(folder, card)
-    return Segmenter(card, [_weighted(segmenter_of(card), folder, card, index) for index in range(card.networks)])
+    networks = [_weighted(segmenter_of(card), folder, card, index) for index in range(card.networks)]
+    known = _HELD_OUT_FILE in card.weights
+    return Segmenter(card, networks, held_out_of(load_arrays(folder / _HELD_OUT_FILE)) if known else None)
 
 
 def _weighted(network: Module, folder: Path, card: BundleCard, index: int) -> Module:

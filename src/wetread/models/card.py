@@ -47,9 +47,13 @@ class InputSpec(Record):
 
 
 class HeadSpec(Record):
-    """The part after the encoder: ``linear``, ``mlp`` (one hidden layer) or ``knn`` (stored cases)."""
+    """The part after the encoder: ``linear``, ``mlp`` (one hidden layer) or ``knn`` (stored cases).
+
+    ``pooling``: feature maps are averaged over all places alike, or weighted by learned ``attention``.
+    """
 
     kind: Literal["linear", "mlp", "knn"] = "linear"
+    pooling: Literal["mean", "attention"] = "mean"
     dropout: float = Field(default=0.2, ge=0, lt=1)
     hidden: int = Field(default=256, ge=1)
     neighbours: int = Field(default=15, ge=1)
@@ -73,17 +77,24 @@ class GateSpec(Record):
 
 
 class GuideSpec(Record):
-    """Which organ the network is shown: outside it, widened by ``margin`` of the shorter side, the image is filled.
+    """How a reader was led to one organ, widened by ``margin`` of the shorter side.
 
-    ``fill``: ``mean`` grey of the organ, or ``black``. ``segmenter`` is found by name and must have ``sha256``.
+    ``mask``: the image outside it is filled with the ``mean`` grey of the organ, or ``black``. ``crop``: only the box
+    around it is shown. Both need the organ of every image that is read: ``segmenter`` is found by name and must have
+    ``sha256``. ``attention`` and ``background`` only trained with it, and are shown whole images.
     """
 
-    kind: Literal["mask"] = "mask"
+    kind: Literal["crop", "mask", "attention", "background"] = "mask"
     organ: str
     segmenter: str
     sha256: str
     margin: float = Field(default=0.03, ge=0, le=0.5)
     fill: Literal["mean", "black"] = "mean"
+
+    @property
+    def when_reading(self) -> bool:
+        """Whether the organ has to be found in each image that is read."""
+        return self.kind in ("crop", "mask")
 
 
 class DataCard(Record):

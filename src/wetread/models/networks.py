@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wetread.models.card import HeadSpec
 
-__all__ = ["Encoder", "KnnHead", "Network", "PixelEncoder", "SmallCnn", "make_head"]
+__all__ = ["Encoder", "KnnHead", "Network", "PixelEncoder", "PlaceWeights", "SmallCnn", "make_head"]
 
 
 class Encoder(Protocol):
@@ -122,18 +122,49 @@ def make_head(spec: HeadSpec, width: int, outputs: int, softmax: bool) -> nn.Mod
     return nn.Sequential(nn.Dropout(spec.dropout), linear)
 
 
-class Network(nn.Module):
-    """An encoder and a head; ``spatial`` tells whether there is a map to explain."""
+class PlaceWeights(nn.Module):
+    """Learned attention over the places of the feature maps; it starts with all places alike."""
 
-    def __init__(self, encoder: nn.Module, head: nn.Module, spatial: bool = True) -> None:
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.score = nn.Conv2d(width, 1, 1, bias=False)  # a bias would not change a softmax
+        nn.init.zeros_(self.score.weight)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (N, D, h, w) to the share of attention at each place, (N, 1, h, w), which adds up to 1."""
+        scores: Tensor = self.score(maps)
+        return scores.flatten(1).softmax(1).view_as(scores)
+
+
+class Network(nn.Module):
+    """An encoder and a head, with learned attention between them or not.
+
+    ``spatial`` tells whether there is a map to explain.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, head: nn.Module, spatial: bool = True, attention: PlaceWeights | None = None
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
         self.spatial = spatial
+        self.attention = attention
+
+    def attended(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map (N, C, H, W) to what :meth:`features` gives, and the share of attention (N, 1, h, w) if there is any."""
+        maps = cast(Encoder, self.encoder).forward_features(x)
+        if self.attention is None:
+            return maps, None
+        share: Tensor = self.attention(maps)
+        return maps * (share * (share.shape[2] * share.shape[3])), share
 
     def features(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the encoder's last feature maps or tokens."""
-        return cast(Encoder, self.encoder).forward_features(x)
+        """Map (N, C, H, W) to the encoder's last feature maps or tokens, weighted by the attention if there is any.
+
+        The mean of weighted maps is what an attention pooling gives, so heads and heat maps need not know.
+        """
+        return self.attended(x)[0]
 
     def embed(self, features: Tensor) -> Tensor:
         """Pool features to embeddings (N, D)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +12,17 @@ from torch import Tensor
 
 from wetread.errors import UsageError, WetreadError, expected
 from wetread.models.card import InputSpec, ReaderCard
-from wetread.models.guide import Guide
+from wetread.models.guide import Guide, Window
 from wetread.models.inputs import normalise, to_batch, views_of
 from wetread.models.networks import Network
 from wetread.models.outlier import FeatureStatistics
 from wetread.types import Image
 
-__all__ = ["Forward", "Reader", "probabilities_of"]
+__all__ = ["Forward", "OrganMasks", "Reader", "probabilities_of"]
+
+
+OrganMasks = Mapping[str, NDArray[np.bool_]]
+"""Organ -> mask, bool (rows, columns) of the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +81,26 @@ class Reader:
         """Whether the outputs are exclusive classes."""
         return self.card.task == "multiclass"
 
-    def organ_masks(self, images: Sequence[Image]) -> list[NDArray[np.bool_]] | None:
-        """Return the organ of each image, bool (rows, columns), that a guided reader is shown; None for others."""
-        return [self.guide.mask(image) for image in images] if self.guide else None
+    def organ_masks(self, images: Sequence[Image]) -> list[OrganMasks] | None:
+        """Return all organs, bool (rows, columns), of each image that a guided reader is shown; None for others."""
+        return [self.guide.masks(image) for image in images] if self.guide else None
 
-    def prepare(self, images: Sequence[Image], masks: Sequence[NDArray[np.bool_]] | None = None) -> Tensor:
-        """Stack images into (N, 1, height, width), float32 in [0, 1]; a guided reader is shown its organ alone.
+    def prepare(self, images: Sequence[Image], masks: Sequence[OrganMasks] | None = None) -> Tensor:
+        """Stack images into (N, 1, height, width), float32 in [0, 1]; a guided reader is shown its organ.
 
         ``masks``: what :meth:`organ_masks` gave, found again where it is None.
         """
         shown = [image.pixels for image in images]
         if self.guide:
-            found = masks or [self.guide.mask(image) for image in images]
-            shown = [self.guide.apply(image.pixels, mask) for image, mask in zip(images, found, strict=True)]
+            organ, found = self.guide.spec.organ, masks or [self.guide.masks(image) for image in images]
+            shown = [self.guide.apply(image.pixels, one[organ]) for image, one in zip(images, found, strict=True)]
         return to_batch(shown, self.input)
+
+    def windows(self, masks: Sequence[OrganMasks] | None) -> list[Window | None] | None:
+        """Return the part of each image that a cropping guide shows, given its organs; None for other readers."""
+        if masks is None or self.guide is None:
+            return None
+        return [self.guide.window(one[self.guide.spec.organ]) for one in masks]
 
     def forward(self, batch: Tensor, views: int | None = None) -> Forward:
         """Run all networks on (N, 1, height, width) and average ``views`` zooms; None: as many as the card says.

@@ -17,12 +17,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wetread.explain.base import Explanation, Target
+    from wetread.models.guide import Window
     from wetread.models.predict import Forward, Reader
 
-__all__ = ["Found", "find_evidence", "labels_to_explain"]
+__all__ = ["Computed", "Found", "find_evidence", "labels_to_explain"]
 
 HEAT_SIDE_PX = 512
 """Long side of a heat map picture: a map has 7 x 7 cells, and a page scales it to the film."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A batch (N, 1, H, W), its forward pass, the original (rows, columns) of each image and what was shown of it."""
+
+    batch: Tensor
+    forward: Forward
+    sizes: Sequence[tuple[int, int]]
+    windows: Sequence[Window | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +64,18 @@ def labels_to_explain(readings: Sequence[LabelReading]) -> tuple[str, ...]:
 
 def find_evidence(
     reader: Reader,
-    computed: tuple[Tensor, Forward],
-    sizes: Sequence[tuple[int, int]],
+    computed: Computed,
     wanted: Mapping[str, Sequence[int]],
     target_of: Mapping[str, Target],
     pictures: bool,
 ) -> list[Found]:
-    """Explain label by label; ``computed`` is the batch (N, 1, H, W) and its forward pass.
-
-    ``sizes``: original (rows, columns). ``wanted``: label -> indices of the images to explain for it.
-    """
+    """Explain label by label; ``wanted``: label -> indices of the images to explain for it."""
     from wetread.explain.localise import boxes_of
     from wetread.explain.overlay import heat_png
 
-    found = [Found() for _ in sizes]
+    found = [Found() for _ in computed.sizes]
     for label, indices in wanted.items():
-        maps = _maps(reader, computed, target_of[label], indices, [sizes[i] for i in indices])
+        maps = _maps(reader, computed, target_of[label], indices)
         for i, result in zip(indices, maps, strict=True):
             if isinstance(result, ExplanationFailed):
                 method = target_of[label].method
@@ -81,19 +88,15 @@ def find_evidence(
 
 
 def _maps(
-    reader: Reader,
-    computed: tuple[Tensor, Forward],
-    target: Target,
-    indices: Sequence[int],
-    sizes: Sequence[tuple[int, int]],
+    reader: Reader, computed: Computed, target: Target, indices: Sequence[int]
 ) -> Sequence[Explanation | ExplanationFailed]:
     from wetread.explain.cam import explain_batch
     from wetread.models.predict import Forward
 
-    batch, forward = computed
-    chosen = list(indices)
+    chosen, forward = list(indices), computed.forward
     part = Forward(forward.logits[chosen], tuple(maps[chosen] for maps in forward.features), forward.embeddings[chosen])
+    sizes, windows = [computed.sizes[i] for i in chosen], [computed.windows[i] for i in chosen]
     try:
-        return explain_batch(reader, part, target, sizes, batch[chosen])
+        return explain_batch(reader, part, target, sizes, computed.batch[chosen], windows)
     except ExplanationFailed as failure:
         return [failure] * len(chosen)

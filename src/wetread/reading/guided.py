@@ -1,16 +1,46 @@
-"""What a guided reader owes to the mask it leans on: no mask, no answer; an odd mask, a warning."""
+"""What a guided reader owes to the masks it leans on: no organ, no answer; an odd mask, a warning; and their sizes."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wetread.models.card import GuideSpec
+from wetread.reading.agreement import agreement_on, mask_cautions
 from wetread.reading.mask_quality import oddities, quality_flags
 from wetread.reading.measures import ORGANS
-from wetread.types import GateResult
+from wetread.reading.organs import cleaned, sizes_of
+from wetread.types import Agreement, GateResult, ImageFacts, LabelReading, Measure
 
-__all__ = ["gate_with_organ", "organ_warnings"]
+__all__ = ["Sizes", "gate_with_organ", "organ_warnings", "sizes_beside"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the organs of one image measure, and what that says beside the classifier's answer."""
+
+    measures: tuple[Measure, ...] = ()
+    agreement: Agreement | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One sentence where ruler and classifier disagree."""
+        if self.agreement is None or self.agreement.agree is not False:
+            return ()
+        one = self.agreement
+        return (f"The {one.measure} and the classifier disagree on {one.label}: look at the film.",)
+
+
+def sizes_beside(labels: Sequence[LabelReading], masks: Mapping[str, NDArray[np.bool_]], facts: ImageFacts) -> Sizes:
+    """Measure the organs, cleaned as ``wetread segment`` does, and compare the ratio with the answer.
+
+    ``masks``: bool (rows, columns) by organ, as the segmenter drew them; odd ones become cautions.
+    """
+    measures = sizes_of({organ: cleaned(organ, mask) for organ, mask in masks.items()}, facts)
+    return Sizes(measures, agreement_on(labels, measures, facts, mask_cautions(masks)))
 
 
 def gate_with_organ(gate: GateResult, guide: GuideSpec, mask: NDArray[np.bool_]) -> GateResult:

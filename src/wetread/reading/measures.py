@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import UsageError, expected
-from wetread.types import Record
+from wetread.types import Measure, Span
 
 __all__ = [
+    "CARDIOTHORACIC_RATIO",
     "ORGANS",
+    "ORGAN_NAMES",
     "SECOND_LUNG_SHARE",
-    "Measure",
     "Regions",
     "check_mask",
     "is_lateral",
@@ -29,8 +30,14 @@ __all__ = [
 
 Mask = NDArray[np.bool_]
 
+CARDIOTHORACIC_RATIO = "cardiothoracic ratio"
+"""Name of the measure that is compared with a classifier's answer."""
+
 ORGANS = ("lungs", "lung_left", "lung_right", "heart")
 """The organs with measures; left and right are the patient's."""
+
+ORGAN_NAMES = {"lungs": "lungs", "lung_left": "left lung", "lung_right": "right lung", "heart": "heart"}
+"""What sentences call them."""
 
 SECOND_LUNG_SHARE = 0.2
 """A second region is a second lung from this share of the first region's area.
@@ -45,24 +52,9 @@ SIDE_BY_SIDE = 0.25
 Truth masks: at least 0.44. Two parts of one lung, one above the other: near 0.
 """
 
-_NAMES = {"lungs": "lungs", "lung_left": "left lung", "lung_right": "right lung", "heart": "heart"}
 _NO_SPACING = "the file states no pixel spacing"
 _LATERAL = "not measured in a lateral or oblique view"
 _LATERAL_VIEWS = frozenset({"L", "LL", "RL", "LAT", "LLO", "RLO"})
-
-
-class Measure(Record):
-    """One size of one organ.
-
-    ``unit`` is in UCUM: ``cm2``, ``cm``, or ``1`` for a ratio. ``value`` None: not measured, and
-    ``reason`` says why.
-    """
-
-    name: str
-    organ: str
-    value: float | None
-    unit: str
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,12 +90,11 @@ def check_mask(organ: str, mask: Mask) -> None:
     """
     if organ not in ORGANS:
         raise UsageError(expected(f"an organ among {', '.join(ORGANS)}", f"'{organ}'", "use one of them"))
+    name = ORGAN_NAMES[organ]
     if mask.dtype != np.bool_:
-        raise UsageError(expected(f"a bool mask of the {_NAMES[organ]}", mask.dtype, "compare with a threshold first"))
+        raise UsageError(expected(f"a bool mask of the {name}", mask.dtype, "compare with a threshold first"))
     if mask.ndim != 2 or mask.size == 0:
-        raise UsageError(
-            expected(f"a mask (rows, columns) of the {_NAMES[organ]}", f"shape {mask.shape}", "give one image")
-        )
+        raise UsageError(expected(f"a mask (rows, columns) of the {name}", f"shape {mask.shape}", "give one image"))
 
 
 def is_lateral(view: str | None) -> bool:
@@ -208,12 +199,12 @@ def _parts(masks: Mapping[str, Mask], *, lateral: bool) -> dict[str, _Part]:
 
 
 def _part(organ: str, mask: Mask) -> _Part:
-    return _Part(mask) if mask.any() else _Part(None, f"the mask of the {_NAMES[organ]} is empty")
+    return _Part(mask) if mask.any() else _Part(None, f"the mask of the {ORGAN_NAMES[organ]} is empty")
 
 
 def _union(masks: Mapping[str, Mask], absent: list[str]) -> _Part:
     if absent:
-        return _Part(None, f"there is no mask of the {_NAMES[absent[0]]}")
+        return _Part(None, f"there is no mask of the {ORGAN_NAMES[absent[0]]}")
     return _part("lungs", masks["lung_left"] | masks["lung_right"])
 
 
@@ -239,11 +230,11 @@ def _sizes(organ: str, part: _Part, spacing_mm: tuple[float, float] | None) -> l
         return [Measure(name=name, organ=organ, value=None, unit=unit, reason=reason) for name, unit in names]
     row_cm, column_cm = (mm / 10 for mm in spacing_mm)
     top, bottom = _extent(part.mask, axis=0)
-    left, right = _extent(part.mask, axis=1) if organ == "heart" else _widest_run(part.mask)
+    across = _heart_span(part.mask) if organ == "heart" else _widest_run(part.mask)
     values = {
         "area": int(part.mask.sum()) * row_cm * column_cm,
         "height": (bottom - top) * row_cm,
-        "width": (right - left) * column_cm,
+        "width": (across.right - across.left) * column_cm,
     }
     return [Measure(name=name, organ=organ, value=values[name], unit=unit) for name, unit in names]
 
@@ -263,26 +254,36 @@ def _side_ratios(left: _Part, right: _Part, *, lateral: bool) -> list[Measure]:
 
 def _cardiothoracic(parts: Mapping[str, _Part], *, lateral: bool) -> Measure:
     """Both widths run along the columns, so their ratio needs no spacing."""
-    value, reason = None, _LATERAL
-    if not lateral:
-        value, reason = _heart_over_chest(parts)
-    return Measure(name="cardiothoracic ratio", organ="heart", value=value, unit="1", reason=reason)
+    found = _LATERAL if lateral else _heart_and_chest(parts)
+    if isinstance(found, str):
+        return Measure(name=CARDIOTHORACIC_RATIO, organ="heart", value=None, unit="1", reason=found)
+    heart, chest = found
+    ratio = (heart.right - heart.left) / (chest.right - chest.left)
+    if ratio > 1:
+        reason = "the heart is wider than the chest"
+        return Measure(name=CARDIOTHORACIC_RATIO, organ="heart", value=None, unit="1", reason=reason)
+    return Measure(name=CARDIOTHORACIC_RATIO, organ="heart", value=ratio, unit="1", spans=found)
 
 
-def _heart_over_chest(parts: Mapping[str, _Part]) -> tuple[float | None, str]:
+def _heart_and_chest(parts: Mapping[str, _Part]) -> tuple[Span, Span] | str:
+    """The two widths of the ratio, or why they cannot be had."""
     heart, lungs = parts["heart"], parts["lungs"]
     if heart.mask is None or lungs.mask is None:
-        return None, heart.reason or lungs.reason
+        return heart.reason or lungs.reason
     # An empty mask of one lung leaves the other's width, which is not the chest's.
     empty = [parts[s].reason for s in ("lung_left", "lung_right") if parts[s].reason.endswith("empty")]
     if empty:
-        return None, empty[0]
-    start, stop = _extent(heart.mask, axis=1)
-    left, right = _widest_run(lungs.mask)
-    if not left < (start + stop) / 2 < right:
-        return None, "the heart does not lie between the lungs"
-    ratio = (stop - start) / (right - left)
-    return (ratio, "") if ratio <= 1 else (None, "the heart is wider than the chest")
+        return empty[0]
+    spans = _heart_span(heart.mask), _widest_run(lungs.mask)
+    middle = (spans[0].left + spans[0].right) / 2
+    return spans if spans[1].left < middle < spans[1].right else "the heart does not lie between the lungs"
+
+
+def _heart_span(mask: Mask) -> Span:
+    """Left-most to right-most column, drawn half-way between the rows of the two."""
+    left, right = _extent(mask, axis=1)
+    rows = [np.flatnonzero(mask[:, column]).mean() for column in (left, right - 1)]
+    return Span(of="heart", y=float(np.mean(rows)) + 0.5, left=left, right=right)
 
 
 def _extent(mask: Mask, *, axis: int) -> tuple[int, int]:
@@ -291,13 +292,14 @@ def _extent(mask: Mask, *, axis: int) -> tuple[int, int]:
     return int(hit[0]), int(hit[-1]) + 1
 
 
-def _widest_run(mask: Mask) -> tuple[int, int]:
+def _widest_run(mask: Mask) -> Span:
     """First and one past the last column of the row with the largest distance between the two."""
-    filled = mask[mask.any(axis=1)]
+    rows = np.flatnonzero(mask.any(axis=1))
+    filled = mask[rows]
     first = filled.argmax(axis=1)
     stop = filled.shape[1] - filled[:, ::-1].argmax(axis=1)
-    row = int(np.argmax(stop - first))
-    return int(first[row]), int(stop[row])
+    widest = int(np.argmax(stop - first))
+    return Span(of="chest", y=float(rows[widest]) + 0.5, left=float(first[widest]), right=float(stop[widest]))
 
 
 def _centre_column(mask: Mask) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,13 @@ from pydantic import Field
 
 from wetread.reading.feed import Feed, ReadFailure, Source
 from wetread.reading.mask_quality import clean_mask, confidence, oddities, quality_flags
-from wetread.reading.measures import ORGANS, Measure, is_lateral, measure_organs
-from wetread.types import Box, Image, ImageFacts, ModelIdentity, Record, Step
+from wetread.reading.measures import ORGANS, is_lateral, measure_organs
+from wetread.types import Box, Image, ImageFacts, Measure, ModelIdentity, Record, Step
 
 if TYPE_CHECKING:
     from wetread.models.organs import Segmenter
 
-__all__ = ["OrganFinding", "OrganReading", "Segmented", "segment_image", "segment_images"]
+__all__ = ["OrganFinding", "OrganReading", "Segmented", "cleaned", "segment_image", "segment_images", "sizes_of"]
 
 Mask = NDArray[np.bool_]
 _LUNGS = ("lungs", "lung_left", "lung_right")
@@ -86,10 +86,9 @@ def segment_image(segmenter: Segmenter, image: Image, *, clean: bool = True) -> 
     findings = []
     for organ, probability in maps.items():
         raw = probability >= 0.5
-        masks[organ] = clean_mask(organ, raw) if clean and organ in ORGANS and raw.any() else raw
+        masks[organ] = cleaned(organ, raw) if clean else raw
         findings.append(_finding(organ, probability, raw, masks[organ], lateral=lateral))
-    known = {organ: mask for organ, mask in masks.items() if organ in ORGANS}
-    measures = measure_organs(known, image.facts.spacing_mm, view=image.facts.view) if known else ()
+    measures = sizes_of(masks, image.facts)
     timings = {"find": found_ms, "measure": (time.perf_counter() - begin) * 1e3 - found_ms}
     reading = OrganReading(
         image=image.facts,
@@ -100,6 +99,17 @@ def segment_image(segmenter: Segmenter, image: Image, *, clean: bool = True) -> 
         timings_ms={stage: round(value, 2) for stage, value in timings.items()},
     )
     return reading, masks
+
+
+def cleaned(organ: str, raw: Mask) -> Mask:
+    """Remove strays and fill small holes of a mask; organs without measures stay as they are."""
+    return clean_mask(organ, raw) if organ in ORGANS and raw.any() else raw
+
+
+def sizes_of(masks: Mapping[str, Mask], facts: ImageFacts) -> tuple[Measure, ...]:
+    """Sizes of the organs that have measures, in the units that the file's spacing allows."""
+    known = {organ: mask for organ, mask in masks.items() if organ in ORGANS}
+    return measure_organs(known, facts.spacing_mm, view=facts.view) if known else ()
 
 
 def _finding(organ: str, probability: NDArray[np.float32], raw: Mask, kept: Mask, *, lateral: bool) -> OrganFinding:

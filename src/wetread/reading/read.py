@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -18,17 +18,15 @@ from wetread.errors import UsageError, expected
 from wetread.imaging import DEFAULT_BUDGET_BYTES
 from wetread.reading.appearance import look_at
 from wetread.reading.decide import Decider
-from wetread.reading.evidence import Found, find_evidence, labels_to_explain
+from wetread.reading.evidence import Computed, Found, find_evidence, labels_to_explain
 from wetread.reading.feed import Feed, Loaded, ReadFailure, Source, film_png
 from wetread.reading.gate import image_reasons, judge
-from wetread.reading.guided import gate_with_organ, organ_warnings
+from wetread.reading.guided import Sizes, gate_with_organ, organ_warnings, sizes_beside
 from wetread.types import GateResult, Image, LabelReading, Read
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from wetread.explain.base import Method
-    from wetread.models.predict import Forward, Reader
+    from wetread.models.predict import Forward, OrganMasks, Reader
 
 __all__ = ["ReadFailure", "ReadOptions", "ReadResult", "check_options", "read_feed", "read_image", "read_images"]
 
@@ -74,6 +72,7 @@ class _Answer:
     labels: tuple[LabelReading, ...]
     timings_ms: dict[str, float]
     warnings: tuple[str, ...] = ()
+    sizes: Sizes = field(default_factory=Sizes)
 
 
 def read_image(reader: Reader, image: Image, options: ReadOptions | None = None) -> Read:
@@ -156,12 +155,16 @@ def _predict_group(reader: Reader, group: Sequence[Loaded], decider: Decider, op
         gate = judge(reader.card, item.image, distance, item.appearance)
         warnings: tuple[str, ...] = ()
         if masks is not None and reader.card.guide is not None:
-            gate = gate_with_organ(gate, reader.card.guide, masks[i])
-            warnings = organ_warnings(reader.card.guide, masks[i])
+            organ = masks[i][reader.card.guide.organ]
+            gate = gate_with_organ(gate, reader.card.guide, organ)
+            warnings = organ_warnings(reader.card.guide, organ)
         labels = decider.decide(probabilities[i]) if gate.passed else decider.withhold(gate.reasons[0])
-        answers.append(_Answer(item, gate, labels, {"predict": predict_ms}, warnings))
+        answer = _Answer(item, gate, labels, {"predict": predict_ms}, warnings)
+        answers.append(answer if masks is None else _measured(answer, masks[i]))
     begin = time.perf_counter()
-    found = _explain(reader, (batch, parts), answers, options)
+    sizes = [(item.image.facts.rows, item.image.facts.columns) for item in group]
+    windows = reader.windows(masks) or [None] * len(group)
+    found = _explain(reader, Computed(batch, _joined(parts), sizes, windows), answers, options)
     explained = sum(bool(one.evidence) for one in found)
     explain_ms = (time.perf_counter() - begin) * 1e3 / max(1, explained)
     for answer, one in zip(answers, found, strict=True):
@@ -169,9 +172,17 @@ def _predict_group(reader: Reader, group: Sequence[Loaded], decider: Decider, op
     return [_result(reader, answer, one) for answer, one in zip(answers, found, strict=True)]
 
 
-def _explain(
-    reader: Reader, computed: tuple[Tensor, Sequence[Forward]], answers: Sequence[_Answer], options: ReadOptions
-) -> list[Found]:
+def _measured(answer: _Answer, masks: OrganMasks) -> _Answer:
+    """Add the sizes of the organs and what they say beside the answer; a refused image has none."""
+    if not answer.gate.passed:
+        return answer
+    begin = time.perf_counter()
+    sizes = sizes_beside(answer.labels, masks, answer.item.image.facts)
+    timings = answer.timings_ms | {"measure": (time.perf_counter() - begin) * 1e3}
+    return replace(answer, timings_ms=timings, warnings=(*answer.warnings, *sizes.warnings), sizes=sizes)
+
+
+def _explain(reader: Reader, computed: Computed, answers: Sequence[_Answer], options: ReadOptions) -> list[Found]:
     from wetread.explain.base import Target
 
     if not options.heatmaps:
@@ -181,9 +192,7 @@ def _explain(
         for label in labels_to_explain(answer.labels):
             wanted.setdefault(label, []).append(i)
     targets = {label: Target(label, cast("Method", options.method)) for label in wanted}
-    sizes = [(answer.item.image.facts.rows, answer.item.image.facts.columns) for answer in answers]
-    batch, parts = computed
-    return find_evidence(reader, (batch, _joined(parts)), sizes, wanted, targets, options.pictures)
+    return find_evidence(reader, computed, wanted, targets, options.pictures)
 
 
 def _joined(parts: Sequence[Forward]) -> Forward:
@@ -207,6 +216,8 @@ def _result(reader: Reader, answer: _Answer, found: Found) -> ReadResult:
         applied=answer.item.image.applied,
         gate=answer.gate,
         labels=labels,
+        measures=answer.sizes.measures,
+        agreement=answer.sizes.agreement,
         model=reader.card.identity,
         timings_ms={stage: round(value, 2) for stage, value in timings.items()},
         warnings=(

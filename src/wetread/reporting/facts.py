@@ -98,11 +98,14 @@ def _refuse_gated_answers(read: Read, heatmaps: dict[str, bytes] | None = None) 
     if read.gate.passed:
         return
     answered = [x.label for x in read.labels if x.probability is not None or x.decision != "withheld"]
-    if answered or heatmaps:
+    given = f"answers for {answered}" if answered else "heat maps" if heatmaps else ""
+    if read.measures or read.agreement is not None:
+        given = given or "measures"
+    if given:
         raise WetreadError(
             expected(
-                "no probability, decision or heat map for a gated image",
-                f"answers for {answered}" if answered else "heat maps",
+                "no probability, decision, heat map or measure for a gated image",
+                given,
                 "read the image again or drop them",
             )
         )
@@ -273,7 +276,10 @@ class SegmenterSummary(Record):
 
 
 class OverlapReport(Record):
-    """How a segmenter's masks lie on annotated ones: the page of ``wetread evaluate --task segment``."""
+    """How a segmenter's masks lie on annotated ones: the page of ``wetread evaluate --task segment``.
+
+    ``n_images`` were compared; ``n_without_mask`` more of the split have no annotated mask.
+    """
 
     title: str
     created: AwareDatetime
@@ -282,6 +288,7 @@ class OverlapReport(Record):
     split: str
     n_images: int
     n_patients: int
+    n_without_mask: int = 0
     n_flagged: int
     metrics: tuple[MetricRow, ...]
     pictures: tuple[tuple[str, bytes], ...] = ()

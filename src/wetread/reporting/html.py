@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from wetread.datasets.check_result import CheckResult
-from wetread.evaluation.result import ComparisonResult, EvaluationResult
+from wetread.evaluation.result import ComparisonResult, EvaluationResult, HiddenResult
 from wetread.reporting import numbers, words
 from wetread.reporting.facts import OrganReport, OverlapReport, StudyReport, TrainingReport, Worklist, WorklistEntry
 
@@ -57,6 +57,8 @@ _FILTERS: dict[str, Any] = {
     "stage_facts": words.stage_facts,
     "svg_uri": words.svg_uri,
     "unit_words": words.unit_words,
+    "value_and_limit": words.value_and_limit,
+    "widths_of": words.widths_of,
     "utc": numbers.utc,
     "verdict_class": words.verdict_class,
 }
@@ -215,6 +217,7 @@ def render_evaluation(
     svgs: dict[str, str],
     *,
     comparison: ComparisonResult | None = None,
+    hidden: HiddenResult | None = None,
     audit_verdict: str = _NOT_AUDITED,
 ) -> str:
     """Return the page of one evaluation. ``svgs``: plots by name, as ``result_plots`` makes them."""
@@ -225,6 +228,7 @@ def render_evaluation(
         svgs=svgs,
         other_svgs={key: svg for key, svg in svgs.items() if key not in shown and key != "confusion"},
         comparison=comparison,
+        hidden=hidden,
         audit_verdict=audit_verdict,
     )
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from wetread.types import Estimate
 
 __all__ = [
+    "MISSING",
     "count",
     "decimals_for",
     "duration",

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wetread.datasets.check_result import SEVERITIES, Finding
+from wetread.reading.agreement import told_apart
 from wetread.reporting.facts import most_urgent, picture_type
-from wetread.reporting.numbers import percent, percent_beside
-from wetread.types import Estimate, ImageFacts, LabelReading
+from wetread.reporting.numbers import MISSING, percent, percent_beside
+from wetread.types import Agreement, Estimate, ImageFacts, LabelReading, Measure, Span
 
 __all__ = [
     "ScaleBar",
@@ -31,9 +32,12 @@ __all__ = [
     "stage_facts",
     "svg_uri",
     "unit_words",
+    "value_and_limit",
     "verdict_class",
+    "widths_of",
 ]
 
+_OVERLAP_NAMES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "average_distance": "Average distance"}
 _METRIC_NAMES = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
@@ -121,6 +125,18 @@ def probability_and_threshold(label: LabelReading) -> tuple[str, str]:
     return percent_beside(label.probability, label.operating_point.threshold)
 
 
+def value_and_limit(agreement: Agreement) -> tuple[str, str]:
+    """Return a measure and its limit with decimals that tell them apart where they differ."""
+    if agreement.value is None:
+        return MISSING, ""
+    return told_apart(agreement.value, agreement.limit)
+
+
+def widths_of(agreement: Agreement, measures: Iterable[Measure]) -> tuple[Span, ...]:
+    """Return where the measure that is compared was taken; empty where it has no value."""
+    return next((one.spans for one in measures if one.name == agreement.measure), ())
+
+
 def _spacing(facts: ImageFacts) -> str | None:
     if facts.spacing_mm is None:
         return None
@@ -206,9 +222,13 @@ def verdict_class(audit_verdict: str) -> str:
 
 
 def metric_name(key: str) -> str:
-    """Return a metric's name for people: ``balanced_accuracy`` -> ``Balanced accuracy``."""
+    """Return the name for people: ``balanced_accuracy`` -> ``Balanced accuracy``, ``iou heart`` -> ``IoU heart``."""
     if key in _METRIC_NAMES:
         return _METRIC_NAMES[key]
+    score, _, organ = key.partition(" ")
+    if score in _OVERLAP_NAMES and organ:
+        organ, bracket, unit = organ.partition(" (")
+        return f"{_OVERLAP_NAMES[score]} {organ_words(organ)}{bracket}{unit}"
     first, _, rest = key.partition("_")
     if first == "macro" and rest:
         return f"Macro {metric_name(rest)}"

@@ -87,11 +87,18 @@ class TrainingConfig(LoopSettings):
     mixup: float = Field(0.0, ge=0, description="Beta parameter of mixup; 0 is off")
     balance: Literal["weights", "sampling", "none"] = Field("weights", description="how rare classes are made to count")
     views: int = Field(1, ge=1, le=5, description="zooms of each image that the reader averages")
-    guide: Literal["none", "mask"] = Field("none", description="mask: the network is shown one organ alone")
+    guide: Literal["none", "crop", "mask", "attention", "background"] = Field(
+        "none",
+        description="lead the network to one organ: show its box or it alone, hold attention to it, change the rest",
+    )
     organ: str = Field("lungs", description="the organ of --guide")
     segmenter: str = Field("lungs", description="name or folder of the segmenter that finds it")
-    fill: Literal["mean", "black"] = Field("mean", description="what a guided network sees outside the organ")
+    fill: Literal["mean", "black"] = Field("mean", description="what --guide mask shows outside the organ")
     margin: float = Field(0.03, ge=0, le=0.5, description="how far the organ is widened, share of the shorter side")
+    attention_weight: float = Field(1.0, gt=0, description="weight of the organ's term in the loss (--guide attention)")
+    background_chance: float = Field(
+        0.75, gt=0, le=1, description="share of training images given a new background (--guide background)"
+    )
     operating_points: tuple[str, ...] = Field(
         ("youden", "sensitivity=0.95", "specificity=0.95"), description="rules that choose thresholds on validation"
     )

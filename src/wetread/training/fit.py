@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,7 +154,12 @@ def _guide(config: TrainingConfig, shelves: Sequence[Path]) -> Guide | None:
     folder = find_reader(config.segmenter, shelves)
     card = load_any_card(folder)
     spec = GuideSpec(
-        organ=config.organ, segmenter=config.segmenter, sha256=card.sha256, margin=config.margin, fill=config.fill
+        kind=config.guide,
+        organ=config.organ,
+        segmenter=config.segmenter,
+        sha256=card.sha256,
+        margin=config.margin,
+        fill=config.fill,
     )
     return load_guide(spec, shelves)
 
@@ -167,6 +172,14 @@ def _refuse_contradictions(plan: _Plan) -> None:
     if plan.config.inputs == "pixels" and plan.config.model not in CLASSIC:
         raise UsageError(
             expected("knn, svm or logistic with --inputs pixels", plan.config.model, "use --mode finetune --model cnn")
+        )
+    if plan.classic and plan.guide and not plan.guide.spec.when_reading:
+        raise UsageError(
+            expected(
+                f"a network that learns for --guide {plan.guide.spec.kind}",
+                f"--mode {plan.config.mode} --model {plan.config.model}",
+                "use --mode finetune, or --guide mask",
+            )
         )
     if plan.config.mode == "features" and architecture == "cnn":
         raise UsageError(expected("an encoder with learned weights for --mode features", "cnn", "use --mode finetune"))
@@ -208,7 +221,8 @@ def _fit_one(plan: _Plan, train_images: LabelledImages, judged: LabelledImages, 
         return _fit_classic(plan, plan.classic, train_images, judged)
     from wetread.training.finetune import FinetuneTask, finetune  # Lightning takes seconds to import
 
-    head = HeadSpec(kind=plan.config.head, dropout=plan.config.dropout)
+    pooling: Literal["mean", "attention"] = "attention" if plan.config.guide == "attention" else "mean"
+    head = HeadSpec(kind=plan.config.head, pooling=pooling, dropout=plan.config.dropout)
     network = build_network(
         plan.architecture,
         head,

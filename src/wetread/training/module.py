@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
@@ -17,6 +17,7 @@ from wetread.models.networks import Network
 from wetread.training import augment
 from wetread.training.config import TrainingConfig
 from wetread.training.data import LabelledImages, to_float
+from wetread.training.guidance import attention_loss, new_backgrounds
 from wetread.training.loop import scheduled
 from wetread.training.losses import classification_loss
 from wetread.training.score import mean_auroc
@@ -28,11 +29,18 @@ _HEAD_RATE = 3.0
 _VALIDATION_BATCH = 64
 
 logger = logging.getLogger(__name__)
-Batch = tuple[Tensor, Tensor]
+
+
+class Batch(NamedTuple):
+    """Pixels float32 (N, 1, H, W) in [0, 1], targets (N, outputs), and organs bool like the pixels where guided."""
+
+    pixels: Tensor
+    targets: Tensor
+    organs: Tensor | None = None
 
 
 class _Rows(Dataset[Batch]):
-    """Pixels float32 (1, H, W) and targets of each image."""
+    """What the network sees of each image and is to say of it."""
 
     def __init__(self, images: LabelledImages) -> None:
         self.images = images
@@ -42,7 +50,8 @@ class _Rows(Dataset[Batch]):
 
     def __getitems__(self, index: list[int]) -> list[Batch]:
         rows = np.asarray(index)
-        return [(to_float(self.images.pixels[rows]), torch.from_numpy(self.images.targets[rows]))]
+        organs = None if self.images.organs is None else torch.from_numpy(self.images.organs[rows])[:, None]
+        return [Batch(to_float(self.images.pixels[rows]), torch.from_numpy(self.images.targets[rows]), organs)]
 
     def __getitem__(self, index: int) -> Batch:
         return self.__getitems__([index])[0]
@@ -124,23 +133,33 @@ class FinetuneModule(lightning.LightningModule):
         self.network.encoder.train(not frozen)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step on (pixels, targets), augmented with parameters of its own seed."""
-        pixels, targets = batch
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
-        pixels = augment.apply(pixels, augment.sample(self.recipe, len(pixels), generator))
-        if self.config.mixup:
-            share = float(np.random.default_rng(self.global_step).beta(self.config.mixup, self.config.mixup))
+        """One step, augmented with parameters of its own seed."""
+        pixels, targets, organs = batch
+        config = self.config
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.global_step)
+        if organs is not None and config.guide == "background":
+            pixels = new_backgrounds(pixels, organs, config.background_chance, generator)
+        moves = augment.sample(self.recipe, len(pixels), generator)
+        pixels = augment.apply(pixels, moves)
+        if config.guide == "attention":
+            organs = None if organs is None else augment.warp(organs.float(), moves.to(pixels.device))
+        if config.mixup:
+            share = float(np.random.default_rng(self.global_step).beta(config.mixup, config.mixup))
             order = torch.randperm(len(pixels), generator=generator)
-            pixels = share * pixels + (1 - share) * pixels[order]
-            targets = share * targets + (1 - share) * targets[order]
-        loss = self._loss(self(pixels), targets, smoothing=self.config.label_smoothing)
+            pixels, targets = _blend(pixels, order, share), _blend(targets, order, share)
+            organs = None if organs is None else _blend(organs.float(), order, share)
+        maps, attention = self.network.attended(normalise(pixels, self.spec))
+        loss = self._loss(self.network.head(self.network.embed(maps)), targets, smoothing=config.label_smoothing)
         self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=len(pixels))
+        if attention is not None and organs is not None:
+            astray = attention_loss(attention, organs)
+            self.log("train_attention", astray, on_epoch=True, on_step=False, batch_size=len(pixels))
+            loss = loss + config.attention_weight * astray
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep logits and targets until the epoch's end."""
-        pixels, targets = batch
-        self.validation.append((self(pixels), targets))
+        self.validation.append((self(batch.pixels), batch.targets))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation loss and AUROC (NaN while a class is missing)."""
@@ -155,6 +174,10 @@ class FinetuneModule(lightning.LightningModule):
         groups = parameter_groups(self.network, self.config)
         optimiser = torch.optim.AdamW(groups, lr=self.config.learning_rate, fused=True)
         return scheduled(optimiser, self.config, int(self.trainer.estimated_stepping_batches))
+
+
+def _blend(values: Tensor, order: Tensor, share: float) -> Tensor:
+    return share * values + (1 - share) * values[order]
 
 
 def parameter_groups(network: Network, config: TrainingConfig) -> list[dict[str, Any]]:
@@ -177,6 +200,7 @@ def parameter_groups(network: Network, config: TrainingConfig) -> list[dict[str,
         }
         for group in scaled
     ]
-    head = [parameter for parameter in network.head.parameters() if parameter.requires_grad]
+    new = [network.head] if network.attention is None else [network.head, network.attention]
+    head = [parameter for part in new for parameter in part.parameters() if parameter.requires_grad]
     groups.append({"params": head, "weight_decay": config.weight_decay, "lr": config.learning_rate * _HEAD_RATE})
     return [group for group in groups if group["params"]]

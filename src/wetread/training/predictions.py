@@ -10,6 +10,7 @@ import numpy as np
 from wetread.datasets.manifest import Manifest
 from wetread.datasets.splits import assert_no_leak
 from wetread.errors import DatasetRefused, SplitRefused, expected
+from wetread.models.guide import Guide, Hidden
 from wetread.models.predict import Reader
 from wetread.training.data import LabelledImages, Progress, gather, labels_of, to_float
 from wetread.training.finish import Judged, prediction_table
@@ -28,10 +29,13 @@ def predict_manifest(
     split: str | None = "test",
     *,
     views: int | None = None,
+    hide: Guide | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Return one row per image of ``split`` (None: all) with targets and calibrated probabilities.
+
+    ``hide``: finds the organ that is painted over in every image before the reader sees it.
 
     Gated images keep their probability here and are marked ``gated``: an evaluation that left them
     out would be easier than the work.
@@ -45,7 +49,8 @@ def predict_manifest(
     table = manifest.table if split is None else manifest.table[manifest.table["split"] == split]
     if not len(table):
         raise SplitRefused(expected(f"images in the split {split!r}", "none", "name another --split"))
-    images = gather(manifest, table.reset_index(drop=True), reader.input, cache, progress, guide=reader.guide)
+    guide = Hidden(hide, reader.guide) if hide else reader.guide
+    images = gather(manifest, table.reset_index(drop=True), reader.input, cache, progress, guide=guide)
     return prediction_table(reader.card, manifest, _judge(reader, images, views, progress), split)
 
 

@@ -21,16 +21,16 @@ from wetread.datasets.splits import assert_no_leak
 from wetread.errors import TrainingFailed, UsageError, expected
 from wetread.models.bundle import round_weights, save_reader
 from wetread.models.card import DataCard, InputSpec, SegmenterCard
-from wetread.models.organs import Segmenter
+from wetread.models.organs import SEEN_BY_ALL, Segmenter
 from wetread.models.segmenters import DECODER, build_segmenter, load_pretrained
-from wetread.provenance import record, rows_sha256
+from wetread.provenance import file_sha256, record, rows_sha256
 from wetread.runtime import prepare_torch, seed_everything
 from wetread.training.augment import recipe_named
 from wetread.training.config import SegmentConfig
 from wetread.training.data import Progress
 from wetread.training.parts import Parts, fold_pairs, split_pair, used_rows
 from wetread.training.run import RunFolder, open_run, undone_if_refused
-from wetread.training.segment_data import AnnotatedImages, annotated_rows, gather_masks
+from wetread.training.segment_data import AnnotatedImages, MaskCounts, annotated_rows, count_masks, gather_masks
 from wetread.training.segment_losses import segment_loss
 from wetread.training.segment_scores import mean_overlaps, score_images
 
@@ -50,6 +50,7 @@ class SegmentResult:
     scores: pd.DataFrame
     seconds: dict[str, float]
     config: SegmentConfig
+    images: MaskCounts
 
 
 @dataclass(frozen=True)
@@ -161,12 +162,21 @@ def _finish(plan: _Plan, fitted: list[tuple[nn.Module, str]], parts: Parts, seco
     ).reset_index(drop=True)
     split = "validation" if len(parts) == 1 else "out-of-fold"
     card = card.model_copy(update={"metrics": mean_overlaps(scores, split, plan.config.seed)})
-    card = save_reader(plan.run.reader, card, networks, failure=TrainingFailed)
+    card = save_reader(plan.run.reader, card, networks, held_out=_held_out(plan, parts), failure=TrainingFailed)
     plan.run.write_predictions(scores, "scores.parquet")
-    plan.run.write_json("results.json", {"metrics": [row.model_dump() for row in card.metrics], "seconds": seconds})
+    images = count_masks(plan.manifest, used_rows(parts), plan.config.organs, folds=plan.config.folds)
+    results = {"metrics": [row.model_dump() for row in card.metrics], "images": images.model_dump(), "seconds": seconds}
+    plan.run.write_json("results.json", results)
     facts = record(seed=plan.config.seed, threads=plan.config.threads, hashes={"model.safetensors": card.sha256})
     plan.run.write_json("provenance.json", facts.model_dump(mode="json"))
-    return SegmentResult(plan.run.path, plan.run.reader, card, scores, seconds, plan.config)
+    return SegmentResult(plan.run.path, plan.run.reader, card, scores, seconds, plan.config, images)
+
+
+def _held_out(plan: _Plan, parts: Parts) -> dict[str, int]:
+    """Which network did not learn each image; see :class:`~wetread.models.organs.Segmenter`."""
+    learned = {path: SEEN_BY_ALL for table, _ in parts for path in table["path"]}
+    judged = {path: number for number, (_, table) in enumerate(parts) for path in table["path"]}
+    return {file_sha256(plan.manifest.path_of(path)): network for path, network in (learned | judged).items()}
 
 
 def _card(plan: _Plan, fitted: list[tuple[nn.Module, str]], parts: Parts, seconds: dict[str, float]) -> SegmenterCard:

@@ -19,12 +19,12 @@ from wetread.models.card import InputSpec
 from wetread.models.inputs import fit_pixels
 from wetread.runtime import in_order
 from wetread.training.data import Progress
-from wetread.types import Image
+from wetread.types import Image, Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AnnotatedImages", "annotated_rows", "gather_masks", "load_annotated"]
+__all__ = ["AnnotatedImages", "MaskCounts", "annotated_rows", "count_masks", "gather_masks", "load_annotated"]
 
 _WHITE = 65535
 Mask = NDArray[np.bool_]
@@ -53,6 +53,22 @@ class AnnotatedImages:
     def take(self, index: NDArray[np.intp]) -> AnnotatedImages:
         """The images at ``index``, in that order."""
         return AnnotatedImages(self.table.iloc[index], self.pixels[index], self.masks[index], self.known[index])
+
+
+class MaskCounts(Record):
+    """What a run was given: images that were ``used`` or left out as ``without_mask``, and ``masks`` of each organ."""
+
+    used: int
+    without_mask: int
+    masks: dict[str, int]
+
+
+def count_masks(manifest: Manifest, used: pd.DataFrame, organs: tuple[str, ...], *, folds: int) -> MaskCounts:
+    """Count the images of the splits that a run takes its images from, of which ``used`` have a mask."""
+    split = manifest.table["split"]
+    offered = split.isin(("train", "val")) | (split.isna() if folds else False)
+    masks = {organ: int(used[mask_column(organ, manifest)].notna().sum()) for organ in organs}
+    return MaskCounts(used=len(used), without_mask=int(offered.sum()) - len(used), masks=masks)
 
 
 def annotated_rows(manifest: Manifest, organs: tuple[str, ...]) -> pd.DataFrame:

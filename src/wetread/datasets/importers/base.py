@@ -13,6 +13,8 @@ from wetread.errors import DatasetRefused, UsageError, expected
 if TYPE_CHECKING:
     import pandas as pd
 
+    from wetread.datasets.mask_coco import CocoMasks
+
 __all__ = [
     "IMAGE_SUFFIXES",
     "ImportOptions",
@@ -46,6 +48,7 @@ class ImportOptions:
     labels of its own. ``label_columns`` (one per class) or ``label_separator`` (several classes
     in one cell) make the task multi-label. ``patient_pattern`` is a regular expression whose
     first group, found in the path, is the patient. ``images`` is the folder of a table's images.
+    ``coco`` is a COCO file, ``categories`` maps our names to those of its categories; empty takes all.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
@@ -55,6 +58,8 @@ class ImportOptions:
     negative: str | None = None
     patient_pattern: str | None = None
     images: Path | None = None
+    coco: Path | None = None
+    categories: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Imported:
 
     ``notes`` say what was guessed or left out, ``warnings`` what may be wrong; both are shown.
     ``meta`` holds fields of :class:`DatasetMeta` that the layout fixes, such as its licence.
+    ``masks`` maps a mask column to masks by path that are to be written beside the manifest.
     """
 
     table: pd.DataFrame
@@ -70,6 +76,7 @@ class Imported:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
+    masks: dict[str, CocoMasks] = field(default_factory=dict)
 
 
 class Importer(Protocol):

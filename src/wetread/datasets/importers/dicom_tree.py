@@ -19,7 +19,7 @@ from wetread.errors import DatasetRefused, expected
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DicomTreeImporter"]
+__all__ = ["DicomTreeImporter", "header_row", "is_dicom"]
 
 _KEYS = ("path", "instance", "series", "study", "patient")
 """Columns that a table of labels can be keyed by, the finest first."""
@@ -52,7 +52,7 @@ class DicomTreeImporter:
         if not source.is_dir():
             return None
         first = _files(source, _MAX_LOOKED_AT)
-        n = sum(_is_dicom(f) for f in first)
+        n = sum(is_dicom(f) for f in first)
         return f"{n} of the first {len(first)} files are DICOM" if n * 2 > len(first) else None
 
     def read(self, source: Path, options: ImportOptions) -> Imported:
@@ -60,8 +60,8 @@ class DicomTreeImporter:
         import pandas as pd
 
         files = _files(source)
-        dicoms = [f for f in files if _is_dicom(f)]
-        rows = [_header(f, source) for f in dicoms]
+        dicoms = [f for f in files if is_dicom(f)]
+        rows = [header_row(f, source) for f in dicoms]
         images = [r for r in rows if r is not None]
         if not images:
             raise DatasetRefused(
@@ -100,7 +100,8 @@ def _files(folder: Path, most: int | None = None) -> list[Path]:
     return sorted(found)
 
 
-def _is_dicom(file: Path) -> bool:
+def is_dicom(file: Path) -> bool:
+    """Whether a file is DICOM by content (PS3.10 7.1); False where it cannot be opened."""
     try:
         with file.open("rb") as handle:
             return handle.read(_PREAMBLE_BYTES)[-4:] == b"DICM"
@@ -108,7 +109,7 @@ def _is_dicom(file: Path) -> bool:
         return False
 
 
-def _header(file: Path, root: Path) -> dict[str, Any] | None:
+def header_row(file: Path, root: Path) -> dict[str, Any] | None:
     """One row from the header, or None for an object without rows and columns (a report, an index)."""
     import pydicom
     from pydicom.errors import InvalidDicomError

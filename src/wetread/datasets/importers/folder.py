@@ -14,7 +14,7 @@ from wetread.datasets.importers.base import (
 )
 from wetread.errors import DatasetRefused, expected
 
-__all__ = ["FilesImporter", "FolderImporter"]
+__all__ = ["NO_PATIENTS", "FilesImporter", "FolderImporter"]
 
 NO_PATIENTS = (
     "no patient is known: images of one patient may land in two splits; "

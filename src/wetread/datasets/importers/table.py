@@ -23,7 +23,7 @@ from wetread.errors import DatasetRefused, UsageError, expected
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TableImporter", "choose_columns", "labels_of"]
+__all__ = ["TableImporter", "choose_columns", "labels_of", "take_columns"]
 
 _TABLES = frozenset({".csv", ".tsv", ".tab", ".parquet"})
 _DEFAULT_SEPARATOR = "|"
@@ -60,7 +60,7 @@ class TableImporter:
                     "name it with --map path=COLUMN",
                 )
             )
-        table = _take(raw, chosen)
+        table = take_columns(raw, chosen)
         labels, label_notes = labels_of(raw, chosen, options)
         root, paths, where = _find_images(table["path"], file.parent, options.images)
         table = table.assign(path=paths, **labels)
@@ -113,7 +113,7 @@ def _nearest(name: str, names: list[str]) -> str:
     return f"did you mean '{match}'?" if match else "choose one of them"
 
 
-def _take(raw: pd.DataFrame, chosen: dict[str, str]) -> pd.DataFrame:
+def take_columns(raw: pd.DataFrame, chosen: dict[str, str]) -> pd.DataFrame:
     """Our columns and, unchanged, those of theirs that nothing was made of."""
     import pandas as pd
 
