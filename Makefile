@@ -16,7 +16,7 @@ COVID_CXR ?= ../shared/data/covid-cxr
 LUNGS ?= runs/lungs
 SEED ?= 1
 
-.PHONY: help setup demo test lint types layers kermany zoo lungs zoo-lungs phantom-organs losses guides cardiac bench lock clean
+.PHONY: help setup demo test lint types layers kermany zoo zoo-guided lungs zoo-lungs phantom-organs losses guides cardiac bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,13 @@ kermany: $(STAMP)  ## results/kermany.csv: three seeds of the recipe, baselines,
 
 zoo: $(STAMP)  ## put seed SEED of `make kermany` on the shelf of shipped readers
 	$(BIN)/python -m recipes.ship $(WORK)/chest-pneumonia-seed$(SEED)
+
+zoo-guided: $(STAMP)  ## put the reader of `make guides` that is shown the lungs alone on that shelf
+	rm -rf $(WORK)/guided-test
+	$(BIN)/wetread evaluate $(WORK)/chest-pneumonia-mask-seed0 --data $(WORK)/dataset --split test --hide lungs \
+	  --out $(WORK)/guided-test
+	$(BIN)/python -m recipes.ship $(WORK)/chest-pneumonia-mask-seed0 --name chest-pneumonia-lungs \
+	  --evaluation $(WORK)/guided-test --recipe recipes/chest-pneumonia-lungs.toml
 
 lungs: $(STAMP)  ## results/lungs.csv: the lung segmenter in five folds, on children, and its speed (an hour)
 	$(BIN)/python -m benchmarks.lungs --data $(COVID_CXR) --children $(KERMANY)/train --work $(LUNGS) --out results/lungs.csv

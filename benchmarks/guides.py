@@ -26,8 +26,7 @@ from wetread.types import Estimate
 
 GUIDES: dict[str, dict[str, object]] = {
     "none": {},
-    "mask, mean grey outside": {"guide": "mask"},
-    "mask, black outside": {"guide": "mask", "fill": "black"},
+    "mask": {"guide": "mask"},
     "crop": {"guide": "crop"},
     "attention": {"guide": "attention"},
     "background": {"guide": "background"},

@@ -28,7 +28,7 @@ PROTOCOL = (
     f"{SIDE_PX} px, {EPOCHS} epochs, batch 8, weights of the best validation epoch; Dice and HD95 at the image's own "
     "size"
 )
-COLUMNS = ("loss", "seed", "dice", "hd95_px", "seconds", "n", "protocol")
+COLUMNS = ("loss", "seed", "dice", "hd95_px", "n", "protocol")
 
 
 def main() -> None:
@@ -75,18 +75,9 @@ def measure(manifest: Manifest, loss: str, seed: int, work: Path) -> dict[str, o
         "seed": seed,
         "dice": float(scores["dice"].mean()),
         "hd95_px": float(scores["hd95"].mean()),
-        "seconds": seconds_of(folder),
         "n": len(scores),
         "protocol": PROTOCOL,
     }
-
-
-def seconds_of(folder: Path) -> float:
-    """Seconds of training, as the run recorded them."""
-    import json
-
-    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))["seconds"]["training"]
-    return float(found)
 
 
 def write(path: Path, rows: Sequence[dict[str, object]]) -> None:

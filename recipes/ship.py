@@ -1,8 +1,8 @@
 """Put a trained run on the shelf of shipped readers, with the figures of images that it did not see.
 
-Run by ``make zoo`` after ``make kermany`` (a reader, with its one look at the test split) and by ``make
-zoo-lungs`` after ``make lungs`` (a segmenter, with the scores of the folds). The bundle is the run's own; only
-its name, those figures and the known limits of its recipe are put into the card.
+Run by ``make zoo`` after ``make kermany`` and ``make zoo-guided`` after ``make guides`` (readers, with their one look
+at the test split) and by ``make zoo-lungs`` after ``make lungs`` (a segmenter, with the scores of the folds). The
+bundle is the run's own; only its name, those figures and the known limits of its recipe are put into the card.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from wetread.evaluation.result import EvaluationResult
+from wetread.evaluation.result import EvaluationResult, HiddenResult
 from wetread.models.bundle import ZOO, export_reader, load_any_card
 from wetread.models.card import Card, MetricRow, SegmenterCard, parse_any_card
 from wetread.models.readme import card_readme
@@ -27,11 +27,12 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="finished run folder; a reader's has test-results.json")
     parser.add_argument("--name", default="chest-pneumonia")
     parser.add_argument("--folds", type=Path, help="for a segmenter: the run with the same recipe in folds")
+    parser.add_argument("--evaluation", type=Path, help="folder of `wetread evaluate --out`, else the run itself")
     parser.add_argument("--recipe", type=Path, help="take the known limits from this recipe, as it reads now")
     parser.add_argument("--shelf", type=Path, default=ZOO)
     asked = parser.parse_args()
     card = load_any_card(asked.run / "reader")
-    figures = fold_rows(asked.folds) if isinstance(card, SegmenterCard) else test_rows(asked.run)
+    figures = fold_rows(asked.folds) if isinstance(card, SegmenterCard) else test_rows(asked.run, asked.evaluation)
     shipped = card.model_copy(update={"name": asked.name, "metrics": (*card.metrics, *figures)})
     if asked.recipe:
         limits = tomllib.loads(asked.recipe.read_text(encoding="utf-8"))["limits"]
@@ -46,10 +47,22 @@ def fold_rows(run: Path) -> list[MetricRow]:
     return [row for row in load_any_card(run / "reader").metrics if row.split == "out-of-fold"]
 
 
-def test_rows(run: Path) -> list[MetricRow]:
-    """The figures of the one look at the test split."""
-    text = (run / "test-results.json").read_text(encoding="utf-8")
-    return rows(EvaluationResult.model_validate_json(text))
+def test_rows(run: Path, evaluation: Path | None) -> list[MetricRow]:
+    """The figures of the one look at the test split, and of the same images without an organ where that was asked."""
+    file = evaluation / "results.json" if evaluation else run / "test-results.json"
+    found = rows(EvaluationResult.model_validate_json(file.read_text(encoding="utf-8")))
+    hidden = evaluation / "hidden.json" if evaluation else None
+    if hidden and hidden.is_file():
+        found += hidden_rows(HiddenResult.model_validate_json(hidden.read_text(encoding="utf-8")))
+    return found
+
+
+def hidden_rows(result: HiddenResult) -> list[MetricRow]:
+    """What is left of each AUROC with the organ painted over."""
+    return [
+        MetricRow(name=f"AUROC {row.label}, {result.organ} painted over", split="official test", estimate=row.hidden)
+        for row in result.labels
+    ]
 
 
 def rows(result: EvaluationResult) -> list[MetricRow]:

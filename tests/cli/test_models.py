@@ -171,7 +171,8 @@ def with_segmenter(shelf: Path) -> Path:
     return shelf
 
 
-def test_a_segmenter_is_listed_with_its_organs(cli: Cli, with_segmenter: Path) -> None:
+def test_a_segmenter_is_listed_with_its_organs(cli: Cli, with_segmenter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     lines = cli("models", "list", "--readers", with_segmenter).stdout.splitlines()
     row = next(line.split() for line in lines if line.startswith("organs"))
     assert row[:5] == ["organs", "1", "segmentation", "lungs,", "heart"]

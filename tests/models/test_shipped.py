@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 
 import wetread
 from wetread.datasets.phantoms import render, sample_spec, write_dicom
-from wetread.models.bundle import ZOO, list_readers, load_card
+from wetread.models.bundle import ZOO, list_readers, load_any_card, load_card
+from wetread.types import Image, ImageFacts
 
 NAME = "chest-pneumonia"
 MOST_BYTES = 10 << 20
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def test_it_is_on_the_shelf_and_small() -> None:
@@ -33,9 +36,10 @@ def test_its_card_says_whom_it_has_seen_and_what_is_known_against_it() -> None:
 
 
 @pytest.mark.parametrize(("folder", "ill"), [("NORMAL", False), ("PNEUMONIA", True)])
-def test_it_reads_films_of_the_kind_it_was_trained_on(shared_data: Path, folder: str, ill: bool) -> None:
+@pytest.mark.parametrize("name", ["chest-pneumonia", "chest-pneumonia-lungs"])
+def test_it_reads_films_of_the_kind_it_was_trained_on(shared_data: Path, name: str, folder: str, ill: bool) -> None:
     films = sorted((shared_data / "kermany-cxr" / "train" / folder).iterdir())[:8]
-    reads = [result for result in wetread.load(NAME).read_many(films) if isinstance(result, wetread.ReadResult)]
+    reads = [result for result in wetread.load(name).read_many(films) if isinstance(result, wetread.ReadResult)]
     assert len(reads) == len(films)
     answers = [read.read.labels[0].decision for read in reads]
     assert answers.count("positive" if ill else "negative") >= 6
@@ -51,4 +55,38 @@ def test_another_body_part_gets_a_reason_and_no_probability(tmp_path: Path) -> N
     read = wetread.load(NAME).read(path)
     assert not read.gate.passed
     assert any("HAND" in reason for reason in read.gate.reasons)
+    assert [label.probability for label in read.labels] == [None]
+
+
+GUIDED = "chest-pneumonia-lungs"
+
+
+def test_the_guided_twin_differs_in_its_guide_alone() -> None:
+    plain, guided = (tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8")) for name in (NAME, GUIDED))
+    assert plain.pop("limits") != guided.pop("limits")
+    assert {key: value for key, value in guided.items() if plain.get(key) != value} == {
+        "guide": "mask",
+        "organ": "lungs",
+        "segmenter": "lungs",
+    }
+    assert set(plain) <= set(guided)
+
+
+def test_the_guided_twin_names_its_segmenter_and_what_it_keeps_without_lungs() -> None:
+    card = load_card(ZOO / GUIDED)
+    assert sum(file.stat().st_size for file in (ZOO / GUIDED).iterdir()) <= MOST_BYTES
+    assert card.guide is not None
+    assert card.guide.sha256 == load_any_card(ZOO / "lungs").sha256
+    figures = {row.name: row.estimate.value for row in card.metrics if row.split == "official test"}
+    whole, hidden = figures["AUROC PNEUMONIA"], figures["AUROC PNEUMONIA, lungs painted over"]
+    assert whole is not None
+    assert hidden is not None
+    assert hidden < whole
+
+
+def test_the_guided_twin_does_not_answer_where_there_are_no_lungs() -> None:
+    noise = np.random.default_rng(0).uniform(0.2, 0.8, (200, 200)).astype(np.float32)
+    facts = ImageFacts(name="noise", format="PNG", sha256="", rows=200, columns=200, bits=8)
+    read = wetread.load(GUIDED).read(Image(noise, facts))
+    assert not read.gate.passed
     assert [label.probability for label in read.labels] == [None]

@@ -35,12 +35,12 @@ def list_(readers: Shelf = None, as_json: AsJson = False) -> None:
     if not found:
         stdout().print("no readers yet; train one (wetread train --help) or import one", markup=False)
         return None
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "version", "task", "finds", "trained on", "audit"):
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("name", "version", "task", "finds", "trained on (images)", "audit"):
         # A name is what one types: it is never cut.
-        table.add_column(column, no_wrap=column in ("name", "version"), overflow="fold")
+        table.add_column(column, no_wrap=column in ("name", "version", "task"), overflow="fold")
     for _, card in found:
-        data = f"{card.data.name}, {card.data.images} images"
+        data = f"{card.data.name} ({card.data.images})"
         cells = (card.name, card.version, _task(card), ", ".join(_outputs(card)), data, card.audit_verdict)
         table.add_row(*(Text(cell) for cell in cells))
     stdout().print(table)
