@@ -14,6 +14,7 @@ from wetread.models.bundle import ZOO, list_readers, load_any_card, load_card
 from wetread.types import Image, ImageFacts
 
 NAME = "chest-pneumonia"
+GUIDED = "chest-pneumonia-lungs"
 MOST_BYTES = 10 << 20
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -41,6 +42,7 @@ def test_it_reads_films_of_the_kind_it_was_trained_on(shared_data: Path, name: s
     films = sorted((shared_data / "kermany-cxr" / "train" / folder).iterdir())[:8]
     reads = [result for result in wetread.load(name).read_many(films) if isinstance(result, wetread.ReadResult)]
     assert len(reads) == len(films)
+    assert all(("mask" in [step.name for step in read.read.applied]) == (name == GUIDED) for read in reads)
     answers = [read.read.labels[0].decision for read in reads]
     assert answers.count("positive" if ill else "negative") >= 6
 
@@ -56,9 +58,6 @@ def test_another_body_part_gets_a_reason_and_no_probability(tmp_path: Path) -> N
     assert not read.gate.passed
     assert any("HAND" in reason for reason in read.gate.reasons)
     assert [label.probability for label in read.labels] == [None]
-
-
-GUIDED = "chest-pneumonia-lungs"
 
 
 def test_the_guided_twin_differs_in_its_guide_alone() -> None:

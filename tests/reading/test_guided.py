@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wetread.models.card import GuideSpec
-from wetread.reading.guided import gate_with_organ, organ_warnings
+from wetread.reading.guided import gate_with_organ, guide_steps, organ_warnings
 from wetread.types import GateResult
 
 GUIDE = GuideSpec(organ="lungs", segmenter="lungs", sha256="0" * 64)
@@ -40,3 +40,19 @@ def test_two_lungs_give_no_warning_and_one_does() -> None:
 
 def test_other_organs_have_no_idea_of_odd() -> None:
     assert organ_warnings(GUIDE.model_copy(update={"organ": "clavicle"}), lungs(left=False)) == ()
+
+
+def test_what_the_guide_did_to_the_pixels_is_a_step() -> None:
+    (step,) = guide_steps(GUIDE, refused=False)
+    assert step.name == "mask"
+    assert step.detail == {"organ": "lungs", "margin": 0.03, "segmenter": "lungs", "outside": "mean"}
+    (step,) = guide_steps(GUIDE.model_copy(update={"kind": "crop"}), refused=False)
+    assert step.name == "crop"
+    assert "outside" not in step.detail
+
+
+def test_whole_images_and_refused_ones_have_no_such_step() -> None:
+    assert guide_steps(None, refused=False) == ()
+    assert guide_steps(GUIDE, refused=True) == ()
+    for kind in ("attention", "background"):
+        assert guide_steps(GUIDE.model_copy(update={"kind": kind}), refused=False) == ()

@@ -13,9 +13,9 @@ from wetread.reading.agreement import agreement_on, mask_cautions
 from wetread.reading.mask_quality import oddities, quality_flags
 from wetread.reading.measures import ORGANS
 from wetread.reading.organs import cleaned, sizes_of
-from wetread.types import Agreement, GateResult, ImageFacts, LabelReading, Measure
+from wetread.types import Agreement, GateResult, ImageFacts, LabelReading, Measure, Step
 
-__all__ = ["Sizes", "gate_with_organ", "organ_warnings", "sizes_beside"]
+__all__ = ["Sizes", "gate_with_organ", "guide_steps", "organ_warnings", "sizes_beside"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,16 @@ def sizes_beside(labels: Sequence[LabelReading], masks: Mapping[str, NDArray[np.
     """
     measures = sizes_of({organ: cleaned(organ, mask) for organ, mask in masks.items()}, facts)
     return Sizes(measures, agreement_on(labels, measures, facts, mask_cautions(masks)))
+
+
+def guide_steps(guide: GuideSpec | None, *, refused: bool) -> tuple[Step, ...]:
+    """What a guide did to the pixels before the network saw them; nothing for one that only trained with the organ."""
+    if guide is None or not guide.when_reading or refused:
+        return ()
+    detail = {"organ": guide.organ, "margin": guide.margin, "segmenter": guide.segmenter}
+    if guide.kind == "mask":
+        detail["outside"] = guide.fill
+    return (Step(name=guide.kind, detail=detail),)
 
 
 def gate_with_organ(gate: GateResult, guide: GuideSpec, mask: NDArray[np.bool_]) -> GateResult:

@@ -21,7 +21,7 @@ from wetread.reading.decide import Decider
 from wetread.reading.evidence import Computed, Found, find_evidence, labels_to_explain
 from wetread.reading.feed import Feed, Loaded, ReadFailure, Source, film_png
 from wetread.reading.gate import image_reasons, judge
-from wetread.reading.guided import Sizes, gate_with_organ, organ_warnings, sizes_beside
+from wetread.reading.guided import Sizes, gate_with_organ, guide_steps, organ_warnings, sizes_beside
 from wetread.types import GateResult, Image, LabelReading, Read
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _result(reader: Reader, answer: _Answer, found: Found) -> ReadResult:
     timings = {"load": answer.item.load_ms, "predict": 0.0, "explain": 0.0, **answer.timings_ms}
     read = Read(
         image=facts,
-        applied=answer.item.image.applied,
+        applied=(*answer.item.image.applied, *guide_steps(reader.card.guide, refused=not answer.gate.passed)),
         gate=answer.gate,
         labels=labels,
         measures=answer.sizes.measures,
