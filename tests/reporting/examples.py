@@ -13,16 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 
 from wetread.datasets.check_result import CheckResult, ConformanceRow, CountTable, Example, Finding
-from wetread.datasets.phantoms import Finding as PlantedFinding
-from wetread.datasets.phantoms import PhantomSpec, render, sample_finding, sample_spec
+from wetread.datasets.phantoms import render, sample_finding, sample_spec
 from wetread.evaluation.compare import compare
 from wetread.evaluation.plots import result_plots
 from wetread.evaluation.protocol import evaluate
 from wetread.evaluation.result import ComparisonResult, EvaluationResult, EvaluationSpec
 from wetread.explain.overlay import heat_rgba
-from wetread.reading.agreement import agreement_on
-from wetread.reading.guided import Sizes
-from wetread.reading.measures import measure_organs
 from wetread.reading.organs import OrganFinding, OrganReading
 from wetread.reporting.facts import (
     CalibrationFacts,
@@ -188,47 +184,6 @@ def sick_read(name: str = "IM0001.dcm", *, verdict: str = "not audited") -> Read
         film_png=png(pixels),
         heatmaps={"pneumonia": heat(box), "effusion": heat(Box(x=300, y=330, width=90, height=70))},
     )
-
-
-def cardiac_read(
-    probability: float = 0.91, *, severity: float | None = 0.3, view: str | None = "PA"
-) -> ReadWithPictures:
-    """A film whose organs were measured; without ``severity`` the heart is of usual size."""
-    findings = () if severity is None else (PlantedFinding("cardiomegaly", severity),)
-    phantom = render(PhantomSpec(seed=5, findings=findings))
-    labels = (answer("cardiomegaly", probability),)
-    facts = image_facts("IM0007.dcm", view=view, age_years=63.0)
-    masks = {"lungs": phantom.lung_left | phantom.lung_right, "heart": phantom.heart}
-    measures = measure_organs(masks, facts.spacing_mm, view=view)
-    compared = agreement_on(labels, measures, facts)
-    warnings = Sizes(measures, compared).warnings
-    made = read("IM0007.dcm", labels).model_copy(
-        update={"image": facts, "measures": measures, "agreement": compared, "warnings": warnings}
-    )
-    return ReadWithPictures(read=made, film_png=png(np.rint(phantom.image * 255).astype(np.uint8)))
-
-
-def cardiac_study(*reads: ReadWithPictures) -> StudyReport:
-    return study().model_copy(update={"reads": reads or (cardiac_read(),)})
-
-
-def hostile_cardiac_study() -> StudyReport:
-    one = cardiac_read()
-    compared = one.read.agreement
-    assert compared is not None
-    words = {"measure": HOSTILE, "source": HOSTILE, "sentence": HOSTILE, "cautions": (HOSTILE,)}
-    measures = tuple(
-        x.model_copy(
-            update={
-                "name": HOSTILE,
-                "organ": HOSTILE,
-                "spans": tuple(s.model_copy(update={"of": HOSTILE}) for s in x.spans),
-            }
-        )
-        for x in one.read.measures[-1:]
-    )
-    bad = one.read.model_copy(update={"measures": measures, "agreement": compared.model_copy(update=words)})
-    return cardiac_study(one.model_copy(update={"read": bad}))
 
 
 def gated_read(name: str = "IM0002.dcm") -> ReadWithPictures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.reporting import examples
+from tests.reporting import cardiac_examples, examples
 from wetread.errors import WetreadError
 from wetread.reporting.facts import ReadWithPictures, WorklistEntry, most_urgent, picture_type
 from wetread.types import LabelReading
@@ -21,7 +21,7 @@ def test_gated_image_with_a_probability_is_refused() -> None:
 
 def test_gated_image_with_a_measure_is_refused() -> None:
     gated = examples.gated_read()
-    measured = gated.read.model_copy(update={"measures": examples.cardiac_read().read.measures})
+    measured = gated.read.model_copy(update={"measures": cardiac_examples.measured().read.measures})
     with pytest.raises(WetreadError, match="got measures; read the image again or drop them"):
         ReadWithPictures(read=measured, film_png=gated.film_png)
 

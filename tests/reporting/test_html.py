@@ -11,7 +11,7 @@ from functools import cache
 
 import pytest
 
-from tests.reporting import examples
+from tests.reporting import cardiac_examples, examples
 from tests.reporting.markup import Page
 from wetread.reporting.html import (
     render_check,
@@ -53,10 +53,10 @@ PAGES: dict[str, Callable[[], str]] = {
     "read-failed": lambda: render_read(examples.study(verdict=FAIL)),
     "read-many": lambda: render_read(examples.many_labels()),
     "read-hostile": lambda: render_read(examples.study(hostile=True)),
-    "read-cardiac": lambda: render_read(examples.cardiac_study()),
-    "read-cardiac-disagrees": lambda: render_read(examples.cardiac_study(examples.cardiac_read(0.04))),
-    "read-cardiac-ap": lambda: render_read(examples.cardiac_study(examples.cardiac_read(view="AP"))),
-    "read-cardiac-hostile": lambda: render_read(examples.hostile_cardiac_study()),
+    "read-cardiac": lambda: render_read(cardiac_examples.compared_study()),
+    "read-cardiac-disagrees": lambda: render_read(cardiac_examples.compared_study(cardiac_examples.measured(0.04))),
+    "read-cardiac-ap": lambda: render_read(cardiac_examples.compared_study(cardiac_examples.measured(view="AP"))),
+    "read-cardiac-hostile": lambda: render_read(cardiac_examples.hostile_study()),
     "index": lambda: render_index(examples.worklist()),
     "index-hostile": lambda: render_index(examples.worklist(hostile=True)),
     "index-empty": lambda: render_index(examples.worklist().model_copy(update={"entries": (), "failures": ()})),
@@ -274,10 +274,10 @@ def test_disagreement_is_said_and_warned_of() -> None:
 
 @pytest.mark.parametrize(("probability", "before"), [(0.91, "answer-positive"), (0.04, "others")])
 def test_the_ratio_stands_behind_its_own_label(probability: float, before: str) -> None:
-    one = examples.cardiac_read(probability)
+    one = cardiac_examples.measured(probability)
     more = (*one.read.labels, examples.answer("nodule", 0.9), examples.answer("effusion", 0.01))
     html = render_read(
-        examples.cardiac_study(one.model_copy(update={"read": one.read.model_copy(update={"labels": more})}))
+        cardiac_examples.compared_study(one.model_copy(update={"read": one.read.model_copy(update={"labels": more})}))
     )
     sections = [x for x in Page(html).all("section") if {"answer", "others"} & set(x.attributes["class"].split())]
     place = [x.attributes["aria-labelledby"] for x in sections].index("image-1-agreement")
@@ -293,7 +293,7 @@ def test_an_ap_film_shows_the_ratio_and_compares_nothing() -> None:
 
 def test_widths_lie_where_they_were_measured() -> None:
     page = page_of("read-cardiac")
-    ratio = examples.cardiac_read().read.measures[-1]
+    ratio = cardiac_examples.measured().read.measures[-1]
     lines = [x.attributes["d"] for x in page.all("path") if "width-line" in x.attributes.get("class", "")]
     assert len(lines) == 4  # heart and chest, on the film and beside the ratio
     for span, drawn in zip(ratio.spans, lines[:2], strict=True):
@@ -303,13 +303,13 @@ def test_widths_lie_where_they_were_measured() -> None:
 
 
 def test_without_a_ratio_nothing_is_drawn() -> None:
-    one = examples.cardiac_read()
+    one = cardiac_examples.measured()
     bare = tuple(x.model_copy(update={"value": None, "spans": (), "reason": "no heart"}) for x in one.read.measures)
     compared = one.read.agreement
     assert compared is not None
     empty = compared.model_copy(update={"value": None, "measure_says": None, "agree": None, "sentence": "No ratio."})
     read = one.read.model_copy(update={"measures": bare, "agreement": empty})
-    html = render_read(examples.cardiac_study(one.model_copy(update={"read": read})))
+    html = render_read(cardiac_examples.compared_study(one.model_copy(update={"read": read})))
     assert Page(html).problems == []
     assert 'class="width-line' not in html
     assert "No ratio." in html

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.reporting import examples
+from tests.reporting import cardiac_examples, examples
 from tests.reporting.browser import (
     DARK,
     LIGHT,
@@ -57,7 +57,7 @@ SHOTS: dict[str, tuple[Callable[[], str], tuple[int, int], tuple[str, ...]]] = {
 
 def _disagreeing() -> StudyReport:
     """A large heart that the classifier misses."""
-    return examples.cardiac_study(examples.cardiac_read(0.12))
+    return cardiac_examples.compared_study(cardiac_examples.measured(0.12))
 
 
 def _widths_on(html: str) -> str:
