@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CliResult
-from tests.models.support import small_segmenter
 from tests.reporting.markup import Page
 from tests.training.support import organ_films, tiny
 from wetread.datasets.manifest import Manifest
-from wetread.models.bundle import save_reader
 from wetread.training.fit import train
 
 Cli = Callable[..., CliResult]
@@ -29,14 +27,6 @@ def reader(films: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "plain"
     train(films, tiny(name="plain", gate=False), out)
     return out
-
-
-@pytest.fixture(scope="module")
-def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = small_segmenter(("lungs", "heart"))
-    folder = tmp_path_factory.mktemp("shelf") / "organs"
-    save_reader(folder, made.card, made.networks)
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -12,14 +12,13 @@ import pandas as pd
 import pytest
 
 from tests.conftest import CliResult
-from tests.models.support import small_segmenter
 from tests.reading.support import shared_bundle
 from tests.reporting.markup import Page
 from tests.training.support import organ_films
 from wetread.cli.evaluate_segment import odd
 from wetread.cli.segment_report import worst_cases
 from wetread.datasets.manifest import load_manifest
-from wetread.models.bundle import load_any_card, load_segmenter, save_reader
+from wetread.models.bundle import load_any_card, load_segmenter
 from wetread.models.card import SegmenterCard
 from wetread.reporting.facts import OverlapReport
 from wetread.training.config import SegmentConfig, load_recipe
@@ -36,15 +35,6 @@ TINY = (
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("organs") / "set"
     organ_films(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with random weights, on a shelf."""
-    made = small_segmenter(("lungs", "heart"))
-    folder = tmp_path_factory.mktemp("shelf") / "organs"
-    save_reader(folder, made.card, made.networks)
     return folder
 
 
