@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from wetread.errors import ExplanationFailed
-from wetread.explain.base import Target, fitted_size, made
+from wetread.explain.base import RawMap, Target, fitted_size, made
 from wetread.models.card import InputSpec
 from wetread.types import Box
 
@@ -35,12 +35,12 @@ def spot(rows: int, columns: int, row: int, column: int) -> NDArray[np.float32]:
 )
 def test_a_map_that_shows_nothing_is_an_error(raw: NDArray[np.float64], message: str) -> None:
     with pytest.raises(ExplanationFailed, match=message) as caught:
-        made(raw.astype(np.float32), TARGET, "layer4", (64, 64), SQUARE)
+        made(RawMap(raw.astype(np.float32), layer="layer4"), TARGET, (64, 64), SQUARE)
     assert "expected a gradcam map for 'nodule'" in str(caught.value)
 
 
 def test_magnitude_survives_normalisation() -> None:
-    explanation = made(spot(4, 4, 1, 2), TARGET, "layer4", (64, 128), SQUARE)
+    explanation = made(RawMap(spot(4, 4, 1, 2), layer="layer4"), TARGET, (64, 128), SQUARE)
     assert explanation.scale == 4
     assert explanation.map.min() == -1
     assert explanation.heat.shape == (64, 128)
@@ -51,7 +51,7 @@ def test_magnitude_survives_normalisation() -> None:
 
 
 def test_heat_at_is_the_heat_made_smaller() -> None:
-    explanation = made(spot(4, 4, 3, 0), TARGET, "layer4", (100, 60), SQUARE)
+    explanation = made(RawMap(spot(4, 4, 3, 0), layer="layer4"), TARGET, (100, 60), SQUARE)
     small = explanation.heat_at(50)
     assert small.shape == (50, 30)
     np.testing.assert_allclose(small, explanation.heat.reshape(50, 2, 30, 2).mean((1, 3)), atol=0.06)
@@ -61,14 +61,14 @@ def test_heat_at_is_the_heat_made_smaller() -> None:
 def test_evidence_in_the_padding_alone_is_an_error() -> None:
     tall = InputSpec(height=64, width=64, fit="pad")  # an image of 100x20 fills columns 26 to 38 of 64
     with pytest.raises(ExplanationFailed, match="evidence outside the part of the image that is shown"):
-        made(spot(8, 8, 3, 0), TARGET, "layer4", (100, 20), tall)
+        made(RawMap(spot(8, 8, 3, 0), layer="layer4"), TARGET, (100, 20), tall)
 
 
 def test_evidence_partly_in_the_padding_is_said() -> None:
     tall = InputSpec(height=64, width=64, fit="pad")
     raw = np.zeros((8, 8), dtype=np.float32)
     raw[3, 3] = raw[3, 0] = 1.0
-    explanation = made(raw, TARGET, "layer4", (100, 20), tall, limits=("first",))
+    explanation = made(RawMap(raw, limits=("first",), layer="layer4"), TARGET, (100, 20), tall)
     assert explanation.limits[0] == "first"
     share = int(explanation.limits[1].split("%")[0])
     assert 45 <= share <= 70  # one of two spots, and the rim of the other
@@ -77,14 +77,14 @@ def test_evidence_partly_in_the_padding_is_said() -> None:
 
 def test_evidence_cropped_away_is_not_drawn() -> None:
     crop = InputSpec(height=32, width=32, fit="crop")
-    explanation = made(spot(4, 4, 0, 0), TARGET, "layer4", (32, 64), crop)
+    explanation = made(RawMap(spot(4, 4, 0, 0), layer="layer4"), TARGET, (32, 64), crop)
     assert explanation.heat[:, :16].max() == 0
     assert explanation.heat[:, 48:].max() == 0
     assert explanation.heat[0, 17] > 0.9
 
 
 def test_the_record_is_frozen_and_becomes_evidence() -> None:
-    explanation = made(spot(4, 4, 0, 0), TARGET, "layer4", (32, 64), SQUARE, limits=("coarse",))
+    explanation = made(RawMap(spot(4, 4, 0, 0), limits=("coarse",), layer="layer4"), TARGET, (32, 64), SQUARE)
     with pytest.raises(dataclasses.FrozenInstanceError, match="label"):
         explanation.label = "other"  # type: ignore[misc]
     box = Box(x=1, y=2, width=3, height=4)
@@ -111,7 +111,7 @@ def test_fitted_size(size: tuple[int, int], longest: int, fitted: tuple[int, int
 def test_the_map_of_a_window_lies_in_the_window_at_every_size() -> None:
     """A window of 40 x 20 at (30, 50) of a 100 x 200 image, seen as 8 x 8 with its brightest cell at the top left."""
     spec = InputSpec(height=8, width=8, fit="stretch")
-    whole = made(spot(8, 8, 0, 0), Target("pneumonia"), "layer", (40, 20), spec)
+    whole = made(RawMap(spot(8, 8, 0, 0), layer="layer"), Target("pneumonia"), (40, 20), spec)
     placed = whole.seen_through((30, 50, 40, 20), (100, 200))
     assert placed.heat.shape == (100, 200)
     assert placed.heat.argmax() == 30 * 200 + 50
@@ -128,7 +128,9 @@ def test_the_map_of_a_window_lies_in_the_window_at_every_size() -> None:
 
 def test_a_window_of_one_pixel_is_seen_in_the_smallest_picture() -> None:
     spec = InputSpec(height=8, width=8, fit="stretch")
-    placed = made(spot(8, 8, 4, 4), Target("pneumonia"), "layer", (1, 1), spec).seen_through((99, 0, 1, 1), (100, 10))
+    placed = made(RawMap(spot(8, 8, 4, 4), layer="layer"), Target("pneumonia"), (1, 1), spec).seen_through(
+        (99, 0, 1, 1), (100, 10)
+    )
     small = placed.heat_at(10)
     assert small.shape == (10, 1)
     assert small[9, 0] > 0
@@ -137,5 +139,5 @@ def test_a_window_of_one_pixel_is_seen_in_the_smallest_picture() -> None:
 
 def test_without_a_window_nothing_changes() -> None:
     spec = InputSpec(height=8, width=8, fit="stretch")
-    whole = made(spot(8, 8, 0, 0), Target("pneumonia"), "layer", (40, 20), spec)
+    whole = made(RawMap(spot(8, 8, 0, 0), layer="layer"), Target("pneumonia"), (40, 20), spec)
     assert whole.seen_through(None, (100, 200)) is whole

@@ -10,7 +10,7 @@ import torch
 
 from tests.models.support import small_reader
 from wetread.errors import ExplanationFailed
-from wetread.explain import METHODS, Explanation, Method, Target, explain_batch
+from wetread.explain import CAM_METHODS, Explanation, Method, Target, explain_batch
 from wetread.explain.layers import default_layer
 from wetread.models.predict import Reader
 
@@ -81,7 +81,7 @@ def assert_same(ones: list[Explanation], others: list[Explanation], relative: fl
         np.testing.assert_allclose(one.map, other.map, rtol=relative, atol=relative * one.scale)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CAM_METHODS)
 @pytest.mark.parametrize("architecture", CONVOLUTIONAL)
 def test_convolutional_networks(architecture: str, method: Method) -> None:
     reader, batch = reader_for(architecture), noise()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wetread.errors import UsageError
-from wetread.explain.base import Target, made
+from wetread.explain.base import RawMap, Target, made
 from wetread.explain.localise import boxes_from_heat, boxes_of, otsu_threshold
 from wetread.models.card import InputSpec
 from wetread.types import Box
@@ -72,7 +72,9 @@ def test_boxes_of_an_explanation_are_in_pixels_of_the_original() -> None:
     raw = np.full((8, 8), -0.5, dtype=np.float32)
     raw[2:4, 5:7] = 3.0  # rows 1/4 to 1/2, columns 5/8 to 7/8
     for size in ((2000, 1600), (80, 64)):
-        explanation = made(raw, Target("nodule"), "layer4", size, InputSpec(height=64, width=64, fit="stretch"))
+        explanation = made(
+            RawMap(raw, layer="layer4"), Target("nodule"), size, InputSpec(height=64, width=64, fit="stretch")
+        )
         (box,) = boxes_of(explanation)
         assert box.y / size[0] == pytest.approx(0.25, abs=0.05)
         assert (box.y + box.height) / size[0] == pytest.approx(0.5, abs=0.05)
@@ -84,7 +86,9 @@ def test_boxes_of_an_explanation_are_in_pixels_of_the_original() -> None:
 def test_a_padded_input_is_undone() -> None:
     raw = np.zeros((8, 8), dtype=np.float32)
     raw[0:2, 3:5] = 1.0  # top of an image of 200 x 100, which fills columns 2 to 6 of the 8
-    explanation = made(raw, Target("nodule"), "layer4", (200, 100), InputSpec(height=64, width=64, fit="pad"))
+    explanation = made(
+        RawMap(raw, layer="layer4"), Target("nodule"), (200, 100), InputSpec(height=64, width=64, fit="pad")
+    )
     (box,) = boxes_of(explanation)
     assert box.y == 0
     assert box.height / 200 == pytest.approx(0.25, abs=0.05)

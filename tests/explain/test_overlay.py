@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
-from wetread.explain.base import Explanation, Target, made
+from wetread.explain.base import Explanation, RawMap, Target, made
 from wetread.explain.overlay import colour_scale, heat_png, heat_rgba, overlay, overlay_png
 from wetread.models.card import InputSpec
 from wetread.types import Box
@@ -17,7 +17,9 @@ from wetread.types import Box
 def explanation(rows: int, columns: int) -> Explanation:
     raw = np.full((8, 8), -1.0, dtype=np.float32)
     raw[1:3, 5:7] = 2.0
-    return made(raw, Target("nodule"), "layer4", (rows, columns), InputSpec(height=64, width=64, fit="stretch"))
+    return made(
+        RawMap(raw, layer="layer4"), Target("nodule"), (rows, columns), InputSpec(height=64, width=64, fit="stretch")
+    )
 
 
 def opened(png: bytes) -> PilImage.Image:

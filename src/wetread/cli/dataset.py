@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wetread.cli.console import print_json, progress, spinner, stdout, warn
+from wetread.cli.dataset_merge import command as merge_command
 from wetread.errors import DatasetRefused, UsageError, expected
 
 if TYPE_CHECKING:
@@ -133,6 +134,13 @@ def _save(result: ImportResult, folder: Path, overwrite: bool) -> Manifest:
         return result.save(folder)
     with progress("Writing masks", "masks") as advance:
         return result.save(folder, advance, replace=overwrite)
+
+
+app.command(
+    "merge",
+    epilog="Example: wetread dataset merge datasets/children datasets/adults --classes NORMAL,PNEUMONIA,COVID-19 "
+    "--rename 'No Finding=NORMAL' --out datasets/three",
+)(merge_command)
 
 
 @app.command(epilog="Example: wetread dataset check datasets/kermany")

@@ -73,12 +73,12 @@ def command(
 
 
 def _targets(reader: Reader, labels: list[str], method: str, layer: str | None) -> list[Target]:
-    from wetread.explain.base import METHODS, Target
+    from wetread.explain.base import CAM_METHODS, Target
     from wetread.explain.cam import require_label
 
     for label in labels:
         require_label(reader, label)
-    methods = METHODS if method == "all" else (method,)
+    methods = CAM_METHODS if method == "all" else (method,)
     return [Target(label, name, layer) for label in labels or reader.labels for name in methods]  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""The record of one explanation, and what makes a map refusable.
+"""The contract of all explainers: what is asked, what a method hands over, and what makes a map refusable.
 
 A map that says nothing (not finite, constant, no evidence for the label, all of it in the
 padding) raises :class:`~wetread.errors.ExplanationFailed` with the reason; it is never drawn blank.
@@ -6,7 +6,8 @@ padding) raises :class:`~wetread.errors.ExplanationFailed` with the reason; it i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -19,9 +20,20 @@ from wetread.models.guide import Window
 from wetread.models.inputs import placement, restore_map
 from wetread.types import Box, Evidence
 
-__all__ = ["METHODS", "Explanation", "Method", "Target", "fitted_size", "made"]
+__all__ = ["CAM_METHODS", "METHODS", "Explanation", "Method", "Options", "RawMap", "Target", "fitted_size", "made"]
 
-Method = Literal["cam", "gradcam", "gradcam++", "hirescam"]
+CamMethod = Literal["cam", "gradcam", "gradcam++", "hirescam"]
+Method = Literal[
+    CamMethod,
+    "gradient-x-input",
+    "smoothgrad",
+    "integrated-gradients",
+    "gradient-shap",
+    "occlusion",
+    "rise",
+    "lime",
+]
+CAM_METHODS: tuple[Method, ...] = get_args(CamMethod)
 METHODS: tuple[Method, ...] = get_args(Method)
 
 _FLAT = 1e-6
@@ -44,6 +56,38 @@ class Target:
             raise UsageError(expected(f"one of {', '.join(METHODS)}", repr(self.method), "set --method to one of them"))
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How much work a method may do, and from which seed.
+
+    ``samples``: perturbed or noisy images for each map, None for what the method needs by default. ``fill``: what
+    takes the place of hidden pixels: ``blur``, ``mean`` (grey of the image) or ``black``; None for the method's own.
+    """
+
+    seed: int = 0
+    samples: int | None = None
+    fill: Literal["blur", "mean", "black"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RawMap:
+    """What a method made of one image, before it is checked.
+
+    ``map``: float32 (h, w), signed, positive where the score was raised. ``error``: how far the map is from adding up
+    to what it promises (logit units), None without a promise. ``baseline``: what the image was compared with, in
+    words; empty where with nothing. ``passes``: forward passes that it cost, a backward pass counted as two.
+    ``details``: figures of the method by name, such as the out-of-sample R2 of LIME. ``layer``: where it was made.
+    """
+
+    map: NDArray[np.float32]
+    error: float | None = None
+    baseline: str = ""
+    passes: int = 1
+    limits: tuple[str, ...] = ()
+    details: Mapping[str, float] = field(default_factory=dict)
+    layer: str = "input"
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """Where the evidence for one label lay in one image.
@@ -53,7 +97,7 @@ class Explanation:
     normalised. ``size``: (rows, columns) of the original image. ``error``: how far the map is
     from adding up to the logit (logit units), None where the method makes no such promise.
     ``limits``: sentences to show wherever the map is shown. ``window``: the part of the image that the network saw;
-    None for all of it.
+    None for all of it. ``baseline``, ``passes`` and ``details`` as in :class:`RawMap`.
     """
 
     map: NDArray[np.float32]
@@ -66,6 +110,9 @@ class Explanation:
     error: float | None = None
     limits: tuple[str, ...] = ()
     window: Window | None = None
+    baseline: str = ""
+    passes: int = 1
+    details: Mapping[str, float] = field(default_factory=dict)
 
     def seen_through(self, window: Window | None, size: tuple[int, int]) -> Explanation:
         """The map of a part that was cut out of an image of ``size`` (rows, columns), put in its place; None: whole."""
@@ -124,35 +171,41 @@ def _share_outside(raw: NDArray[np.float32], spec: InputSpec, size: tuple[int, i
     return float(1 - inside / full.sum(dtype=np.float64))
 
 
-def made(
-    raw: NDArray[np.float32],
-    target: Target,
-    layer: str,
-    size: tuple[int, int],
-    spec: InputSpec,
-    error: float | None = None,
-    limits: tuple[str, ...] = (),
-) -> Explanation:
-    """Check a raw map, float32 (h, w), and make it an :class:`Explanation`.
+def made(raw: RawMap, target: Target, size: tuple[int, int], spec: InputSpec) -> Explanation:
+    """Check a raw map of an image of ``size`` (rows, columns) and make it an :class:`Explanation`.
 
     Raises:
         ExplanationFailed: the map shows no place; the message says why.
     """
-    if not np.isfinite(raw).all():
+    values, layer = raw.map, raw.layer
+    if not np.isfinite(values).all():
         raise _refuse(target, "values that are not finite", "check the weights of the reader")
-    low, high = float(raw.min()), float(raw.max())
+    low, high = float(values.min()), float(values.max())
     magnitude = max(abs(low), abs(high))
     if magnitude == 0:
         raise _refuse(target, "zero everywhere", f"{layer} has no influence on this score; choose another --layer")
     if high - low <= _FLAT * magnitude:
-        raise _refuse(target, f"the same value in all {raw.size} cells", "use a larger input or an earlier --layer")
+        raise _refuse(target, f"the same value in all {values.size} cells", "use a larger input or an earlier --layer")
     if high <= 0:
         raise _refuse(target, "no place that speaks for it", "read the score as evidence against it")
-    outside = _share_outside(raw, spec, size)
-    explanation = Explanation(raw, target.method, target.label, layer, size, spec, high, error, limits)
+    outside = _share_outside(values, spec, size)
+    explanation = Explanation(
+        values,
+        target.method,
+        target.label,
+        layer,
+        size,
+        spec,
+        high,
+        raw.error,
+        raw.limits,
+        baseline=raw.baseline,
+        passes=raw.passes,
+        details=raw.details,
+    )
     if explanation.heat_at(64).max() < _VISIBLE:
         raise _refuse(target, "evidence outside the part of the image that is shown", "train with --fit stretch")
     if outside >= 0.05:
         note = f"{outside:.0%} of the evidence lies in the padding, outside the image."
-        explanation = Explanation(raw, target.method, target.label, layer, size, spec, high, error, (*limits, note))
+        explanation = replace(explanation, limits=(*raw.limits, note))
     return explanation

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from wetread.errors import ExplanationFailed, UsageError, expected
-from wetread.explain.base import Explanation, Method, Target, made
+from wetread.explain.base import Explanation, Method, RawMap, Target, made
 from wetread.explain.layers import Activations, default_layer, from_features, from_layer, needs_encoder
 from wetread.models.guide import Window
 from wetread.models.networks import Network
@@ -216,8 +216,8 @@ def explain_batch(
     for row, size, window, error_of in zip(mean, sizes, windows or [None] * len(sizes), worst, strict=True):
         seen = window[2:] if window else size
         try:
-            found = made(np.ascontiguousarray(row), target, activations.layer, seen, reader.input, error_of, limits)
-            results.append(found.seen_through(window, size))
+            one = RawMap(np.ascontiguousarray(row), error_of, limits=limits, layer=activations.layer)
+            results.append(made(one, target, seen, reader.input).seen_through(window, size))
         except ExplanationFailed as failure:
             results.append(failure)
     return results

@@ -1,0 +1,85 @@
+"""One call for every method: the class activation maps from the reader's own pass, all others from its score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from wetread.errors import ExplanationFailed, UsageError, expected
+from wetread.explain.base import CAM_METHODS, Explanation, Method, Options, RawMap, Target, made
+from wetread.explain.cam import explain_batch, require_label
+from wetread.explain.score import Score
+from wetread.models.guide import Window
+from wetread.models.predict import Forward, Reader
+
+__all__ = ["Maker", "explain_images", "maker_of"]
+
+Maker = Callable[[Score, Tensor, Options], list[RawMap | ExplanationFailed]]
+"""Makes one raw map, or gives one reason, for each image of (N, 1, height, width) in [0, 1]."""
+
+_PLACE = "Shows where the score came from, not where disease is."
+
+
+def maker_of(method: Method) -> Maker:
+    """Return what makes the raw maps of a method that works on the score alone.
+
+    Raises:
+        UsageError: the method is a class activation map, which needs the reader's forward pass.
+    """
+    from wetread.explain import gradients, lime, perturbation
+
+    makers: dict[Method, Maker] = {
+        "gradient-x-input": gradients.gradient_x_input,
+        "smoothgrad": gradients.smoothgrad,
+        "integrated-gradients": gradients.integrated_gradients,
+        "gradient-shap": gradients.gradient_shap,
+        "occlusion": perturbation.occlusion,
+        "rise": perturbation.rise,
+        "lime": lime.lime,
+    }
+    if method not in makers:
+        raise UsageError(expected(f"one of {', '.join(makers)}", method, "call explain_images"))
+    return makers[method]
+
+
+def explain_images(
+    reader: Reader,
+    forward: Forward,
+    target: Target,
+    sizes: Sequence[tuple[int, int]],
+    batch: Tensor,
+    windows: Sequence[Window | None] | None = None,
+    options: Options | None = None,
+) -> list[Explanation | ExplanationFailed]:
+    """Explain ``target`` by any method for all N images; one map or one reason for each.
+
+    Arguments as those of :func:`~wetread.explain.cam.explain_batch`; ``options`` bound the work of the methods that
+    run the network again.
+
+    Raises:
+        UsageError: unknown label or layer, or a layer for a method that has none.
+        ExplanationFailed: this reader allows no such map for any image.
+    """
+    if target.method in CAM_METHODS:
+        return explain_batch(reader, forward, target, sizes, batch, windows)
+    require_label(reader, target.label)
+    if target.layer is not None:
+        raise UsageError(
+            expected(f"no --layer for {target.method}", target.layer, "leave it out, or choose a class activation map")
+        )
+    raws = maker_of(target.method)(Score(reader, target.label), batch, options or Options())
+    found: list[Explanation | ExplanationFailed] = []
+    for raw, size, window in zip(raws, sizes, windows or [None] * len(sizes), strict=True):
+        found.append(raw if isinstance(raw, ExplanationFailed) else _checked(raw, target, size, window, reader))
+    return found
+
+
+def _checked(
+    raw: RawMap, target: Target, size: tuple[int, int], window: Window | None, reader: Reader
+) -> Explanation | ExplanationFailed:
+    told = RawMap(raw.map, raw.error, raw.baseline, raw.passes, (_PLACE, *raw.limits), raw.details, raw.layer)
+    try:
+        return made(told, target, window[2:] if window else size, reader.input).seen_through(window, size)
+    except ExplanationFailed as failure:
+        return failure
