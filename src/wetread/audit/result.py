@@ -12,7 +12,19 @@ from pydantic import Field
 
 from wetread.types import Estimate, ModelIdentity, Record
 
-__all__ = ["QUESTIONS", "Answered", "AuditExample", "AuditFigure", "AuditLine", "AuditResult", "weighed"]
+__all__ = [
+    "DECISIVE",
+    "GROUPS",
+    "QUESTIONS",
+    "Answered",
+    "AuditExample",
+    "AuditFigure",
+    "AuditLine",
+    "AuditResult",
+    "Verdict",
+    "verdict_of",
+    "weighed",
+]
 
 Answered = Literal["PASS", "WARN", "FAIL", "NOT ASSESSABLE"]
 
@@ -38,6 +50,15 @@ QUESTIONS: dict[str, str] = {
 
 DECISIVE = ("T1", "T2", "T3", "T4")
 """Lines whose failure is watermarked on everything that the reader puts out."""
+
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Does it read the disease?": ("T1", "T2", "T3", "T4", "T5", "T6"),
+    "Can its heat maps be believed?": ("T7", "T8", "T9"),
+    "Can its numbers be believed?": ("T10", "T11", "T12", "T13", "T14", "T15"),
+    "Is it documented?": ("T16",),
+}
+"""What the page puts under one heading."""
 
 
 class AuditFigure(Record):
@@ -77,8 +98,9 @@ class AuditLine(Record):
 class AuditResult(Record):
     """One audit, as written to ``audit.json``.
 
-    ``verdict``: passed, passed with warnings, failed, or not assessable, with the codes of the failed lines in
-    ``failed``. ``watermark``: the sentence that every output of the reader carries, None where nothing has to be said.
+    ``verdict`` is what the reader's card will say, ``headline`` the same for people; ``failed`` are the codes of the
+    failed lines. ``watermark``: the sentence that every output of the reader carries, None where nothing has to be
+    said.
     """
 
     schema_version: Literal["1"] = "1"
@@ -91,6 +113,7 @@ class AuditResult(Record):
     organ_from: str
     lines: tuple[AuditLine, ...]
     verdict: str
+    headline: str
     failed: tuple[str, ...] = ()
     watermark: str | None = None
     thresholds: dict[str, float] = Field(default_factory=dict)
@@ -108,10 +131,53 @@ def weighed(lines: tuple[AuditLine, ...]) -> tuple[AuditLine, ...]:
     data, reader = found.get("T3"), found.get("T4")
     if data is None or data.answer != "FAIL" or reader is None or reader.answer != "PASS":
         return lines
-    told = data.model_copy(
-        update={
-            "answer": "WARN",
-            "sentence": f"{data.sentence} The data have a shortcut; this reader does not use it, as far as tested (T4).",
-        }
-    )
+    spared = "The data have a shortcut; this reader does not use it, as far as tested (T4)."
+    told = data.model_copy(update={"answer": "WARN", "sentence": f"{data.sentence} {spared}"})
     return tuple(told if line.code == "T3" else line for line in lines)
+
+
+class Verdict(Record):
+    """What the lines come to: see :class:`AuditResult`."""
+
+    verdict: str
+    headline: str
+    failed: tuple[str, ...]
+    watermark: str | None
+
+
+def verdict_of(lines: tuple[AuditLine, ...], on: str) -> Verdict:
+    """Return what the weighed lines of an audit ``on`` a data set come to.
+
+    A failed decisive line fails the reader. One that could not be assessed, or that was left out, leaves it open:
+    nothing passes by not being asked.
+    """
+    failed = tuple(line.code for line in lines if line.answer == "FAIL")
+    decisive = tuple(code for code in failed if code in DECISIVE)
+    if decisive:
+        watermark = f"Do not trust this reader: shortcut or leak ({_named(decisive)}) on {on}."
+        headline = f"Failed: {', '.join(decisive)}"
+        return Verdict(
+            verdict=f"FAIL {', '.join(decisive)} on {on}", headline=headline, failed=failed, watermark=watermark
+        )
+    answered = {line.code for line in lines if line.answer in ("PASS", "WARN")}
+    unasked = [code for code in DECISIVE if code not in answered]
+    weak = [line.code for line in lines if line.answer in ("WARN", "FAIL")]
+    if unasked:
+        text, headline = f"OPEN {', '.join(unasked)} not assessable", f"Open: {', '.join(unasked)} not assessable"
+    elif weak:
+        text, headline = f"WARN {', '.join(weak)}", f"Passed with warnings: {', '.join(weak)}"
+    else:
+        text, headline = "PASS", "Passed"
+        later = [code for code in QUESTIONS if code not in answered]
+        headline += f", as far as could be asked: {', '.join(later)} not assessable" if later else ""
+    return Verdict(verdict=f"{text} on {on}", headline=headline, failed=failed, watermark=None)
+
+
+def _named(codes: tuple[str, ...]) -> str:
+    short = {
+        "T1": "T1, images or patients in two splits",
+        "T2": "T2, the source gives the label away",
+        "T3": "T3, the label can be told without the organ",
+        "T4": "T4, the reader does not need the organ",
+    }
+    return "; ".join(short[code] for code in codes)

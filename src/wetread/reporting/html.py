@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from wetread.audit.result import AuditResult
 from wetread.datasets.check_result import CheckResult
 from wetread.evaluation.result import ComparisonResult, EvaluationResult, HiddenResult
 from wetread.reporting import numbers, words
 from wetread.reporting.facts import OrganReport, OverlapReport, StudyReport, TrainingReport, Worklist, WorklistEntry
 
 __all__ = [
+    "render_audit",
     "render_check",
     "render_evaluation",
     "render_index",
@@ -32,6 +35,8 @@ __all__ = [
 DISCLAIMER = "Research use only. Not a diagnosis."
 _NOT_AUDITED = "not audited"
 _FILTERS: dict[str, Any] = {
+    "answer_class": words.answer_class,
+    "audit_groups": words.audit_groups,
     "by_severity": words.by_severity,
     "by_urgency": words.by_urgency,
     "count": numbers.count,
@@ -193,6 +198,14 @@ def render_check(result: CheckResult) -> str:
         blocking=result.blocking,
         warning=[finding for finding in result.findings if finding.severity == "warn"],
     )
+
+
+def render_audit(result: AuditResult, pictures: Mapping[str, bytes]) -> str:
+    """Return the page of ``wetread audit``: the verdict, then each question with its answer, pictures and figures.
+
+    ``pictures``: PNG bytes by the names that the examples of the lines carry.
+    """
+    return _render("audit.html.j2", result=result, pictures=pictures, audit_verdict=result.verdict)
 
 
 def render_organs(report: OrganReport) -> str:

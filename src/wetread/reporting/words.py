@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from wetread.audit.result import GROUPS, AuditLine
 from wetread.datasets.check_result import SEVERITIES, Finding
 from wetread.reading.agreement import told_apart
 from wetread.reporting.facts import most_urgent, picture_type
@@ -15,6 +16,8 @@ from wetread.types import Agreement, Estimate, ImageFacts, LabelReading, Measure
 __all__ = [
     "ScaleBar",
     "SplitAnswers",
+    "answer_class",
+    "audit_groups",
     "by_severity",
     "by_urgency",
     "data_uri",
@@ -212,6 +215,17 @@ def scale_bar(facts: ImageFacts) -> ScaleBar | None:
 def is_failed(audit_verdict: str) -> bool:
     """Return whether an audit verdict is a FAIL, which is watermarked on every page."""
     return audit_verdict.strip().upper().startswith("FAIL")
+
+
+def answer_class(answer: str) -> str:
+    """Return ``pass``, ``warn``, ``fail`` or ``none`` for the answer of one line of an audit."""
+    return {"PASS": "pass", "WARN": "warn", "FAIL": "fail"}.get(answer, "none")
+
+
+def audit_groups(lines: Sequence[AuditLine]) -> list[tuple[str, list[AuditLine]]]:
+    """Return the lines under the headings of the page; headings without a line are left out."""
+    found = [(name, [line for line in lines if line.code in codes]) for name, codes in GROUPS.items()]
+    return [(name, some) for name, some in found if some]
 
 
 def verdict_class(audit_verdict: str) -> str:
