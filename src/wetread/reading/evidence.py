@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Computed", "Found", "find_evidence", "labels_to_explain"]
 
+HIDDEN = "hidden, because maps of this method do not depend on what this reader learned (audit, T7)"
+
 HEAT_SIDE_PX = 512
 """Long side of a heat map picture: a map has 7 x 7 cells, and a page scales it to the film."""
 
@@ -75,6 +77,11 @@ def find_evidence(
 
     found = [Found() for _ in computed.sizes]
     for label, indices in wanted.items():
+        if reader.card.heat_maps.get(target_of[label].method) == "fails":
+            hidden = Evidence(method=target_of[label].method, target=label, layer="", status=HIDDEN)
+            for i in indices:
+                found[i].evidence[label] = hidden
+            continue
         maps = _maps(reader, computed, target_of[label], indices)
         for i, result in zip(indices, maps, strict=True):
             if isinstance(result, ExplanationFailed):
