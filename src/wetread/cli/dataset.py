@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wetread.cli import dataset_plant
 from wetread.cli.console import print_json, progress, spinner, stdout, warn
 from wetread.cli.dataset_merge import command as merge_command
 from wetread.errors import DatasetRefused, UsageError, expected
@@ -255,6 +256,9 @@ def show(dataset: Dataset, as_json: AsJson = False) -> None:
             console.print(f"  {what}: {value}", markup=False)
     _print_counts(console, manifest, whole=True)
     _print_split(console, manifest)
+
+
+app.command("plant", epilog=dataset_plant.EXAMPLE)(dataset_plant.command)
 
 
 def _pairs(items: Sequence[str]) -> dict[str, str]:
