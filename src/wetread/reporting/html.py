@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -21,9 +21,13 @@ from wetread.evaluation.result import ComparisonResult, EvaluationResult, Hidden
 from wetread.reporting import numbers, words
 from wetread.reporting.facts import OrganReport, OverlapReport, StudyReport, TrainingReport, Worklist, WorklistEntry
 
+if TYPE_CHECKING:
+    from wetread.training.grid import GridRow
+
 __all__ = [
     "render_audit",
     "render_check",
+    "render_compare",
     "render_evaluation",
     "render_index",
     "render_organs",
@@ -206,6 +210,23 @@ def render_audit(result: AuditResult, pictures: Mapping[str, bytes]) -> str:
     ``pictures``: PNG bytes by the names that the examples of the lines carry.
     """
     return _render("audit.html.j2", result=result, pictures=pictures, audit_verdict=result.verdict)
+
+
+def render_compare(
+    data: str,
+    rows: Sequence[GridRow],
+    words: Mapping[str, str],
+    confusions: Mapping[str, str],
+    sheets: Mapping[str, bytes],
+) -> str:
+    """Return the page of ``wetread compare``, everything by the name of the reader.
+
+    ``words``: what may be said of each against the first; ``confusions``: SVG text; ``sheets``: PNG bytes.
+    """
+    worst = _worst_verdict([row.audit_verdict for row in rows])
+    return _render(
+        "compare.html.j2", data=data, rows=rows, words=words, confusions=confusions, sheets=sheets, audit_verdict=worst
+    )
 
 
 def render_organs(report: OrganReport) -> str:

@@ -18,7 +18,7 @@ from wetread.training.finish import Judged, prediction_table
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["predict_manifest"]
+__all__ = ["predict_manifest", "refuse_other_labels"]
 
 _BATCH = 32
 
@@ -45,7 +45,7 @@ def predict_manifest(
         DatasetRefused: the task or the classes of the data set are not those of the reader.
     """
     assert_no_leak(manifest)
-    _refuse_other_labels(reader, manifest)
+    refuse_other_labels(reader, manifest)
     table = manifest.table if split is None else manifest.table[manifest.table["split"] == split]
     if not len(table):
         raise SplitRefused(expected(f"images in the split {split!r}", "none", "name another --split"))
@@ -54,7 +54,12 @@ def predict_manifest(
     return prediction_table(reader.card, manifest, _judge(reader, images, views, progress), split)
 
 
-def _refuse_other_labels(reader: Reader, manifest: Manifest) -> None:
+def refuse_other_labels(reader: Reader, manifest: Manifest) -> None:
+    """Refuse a data set whose task or classes are not those of the reader.
+
+    Raises:
+        DatasetRefused: names both.
+    """
     labels_of(manifest.meta)
     if manifest.meta.task != reader.card.task:
         raise DatasetRefused(
