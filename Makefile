@@ -14,9 +14,11 @@ KERMANY ?= ../shared/data/kermany-cxr
 WORK ?= runs/kermany
 COVID_CXR ?= ../shared/data/covid-cxr
 LUNGS ?= runs/lungs
+COVID ?= runs/covid
+TRUST ?= runs/trust
 SEED ?= 1
 
-.PHONY: help setup demo test lint types layers kermany zoo zoo-guided lungs zoo-lungs phantom-organs losses guides cardiac bench lock clean
+.PHONY: help setup demo test lint types layers kermany zoo zoo-guided lungs zoo-lungs phantom-organs losses guides cardiac covid audits planted leakage lime sanity localisation conformal bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -93,6 +95,30 @@ guides: $(STAMP)  ## results/guides.csv: readers shown the whole film or the lun
 
 cardiac: $(STAMP)  ## results/cardiac.csv: cardiomegaly by ratio and by classifier, and where they agree (ten minutes)
 	$(BIN)/python -m benchmarks.cardiac --out results/cardiac.csv
+
+covid: $(STAMP)  ## results/covid.csv: the accuracy of the articles, and the audit that fails it (half an hour)
+	$(BIN)/python -m benchmarks.covid --children $(KERMANY) --adults $(COVID_CXR) --work $(COVID) --out results/covid.csv
+
+audits: $(STAMP)  ## results/audits.csv: the audit of the shipped readers and of the reader of `make covid` (half an hour)
+	$(BIN)/python -m benchmarks.audits --kermany $(WORK)/dataset --covid $(COVID) --out results/audits.csv
+
+planted: $(STAMP)  ## results/planted.csv: how often the audit finds planted shortcuts, and how often it cries wolf (an hour)
+	$(BIN)/python -m benchmarks.planted --data $(KERMANY) --work $(TRUST)/planted --out results/planted.csv
+
+leakage: $(STAMP)  ## results/leakage.csv: planted copies across splits, found and missed (minutes)
+	$(BIN)/python -m benchmarks.leakage --data $(KERMANY) --out results/leakage.csv
+
+lime: $(STAMP)  ## results/lime.csv: LIME on six networks, stable or refused (an hour)
+	$(BIN)/python -m benchmarks.lime --data $(KERMANY) --work $(TRUST)/lime --out results/lime.csv
+
+sanity: $(STAMP)  ## results/sanity.csv: methods that must fail and must pass the randomisation test (half an hour)
+	$(BIN)/python -m benchmarks.sanity --data $(KERMANY) --work $(TRUST)/sanity --out results/sanity.csv
+
+localisation: $(STAMP)  ## results/localisation.csv: heat maps against planted lesions (half an hour)
+	$(BIN)/python -m benchmarks.localisation --work $(TRUST)/localisation --out results/localisation.csv
+
+conformal: $(STAMP)  ## results/conformal_coverage.csv: coverage over 1,000 splits against its law (minutes)
+	$(BIN)/python -m benchmarks.conformal_coverage --out results/conformal_coverage.csv
 
 bench: $(STAMP)  ## the other figures of results/; run it on a quiet machine
 	$(BIN)/python -m benchmarks.startup --out results/startup.csv

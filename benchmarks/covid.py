@@ -118,11 +118,11 @@ def _figure(what: str, estimate: Estimate, protocol: str, bar: str = "") -> Figu
 
 def _called(reader: Reader, table: pd.DataFrame) -> NDArray[np.str_]:
     columns = np.stack([table[f"probability_{label}"] for label in reader.labels], axis=1)
-    return np.array(reader.labels)[columns.argmax(1)]
+    return np.array([reader.labels[i] for i in columns.argmax(1)])
 
 
 def _patients(table: pd.DataFrame) -> NDArray[np.str_]:
-    return table["patient"].fillna(table["image"]).astype(str).to_numpy(dtype=np.str_)
+    return np.array(table["patient"].fillna(table["image"]).astype(str), dtype=np.str_)
 
 
 if __name__ == "__main__":

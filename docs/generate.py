@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wetread import errors
+from wetread.audit.thresholds import Thresholds
 from wetread.cli.main import VERBS, load_verb, overview
 from wetread.settings import FILE_NAME, settings_table
 
@@ -20,7 +21,20 @@ _HEAD = "<!-- Written by docs/generate.py: change the code and run it again. -->
 
 def pages() -> dict[str, str]:
     """File name -> text of each generated page."""
-    return {"cli.md": cli_page(), "settings.md": settings_page()}
+    return {"audit.md": audit_page(), "cli.md": cli_page(), "settings.md": settings_page()}
+
+
+def audit_page() -> str:
+    """The limits of the audit, from the record that holds them."""
+    rows = [
+        f"| `{name}` | {field.default:g} | {field.description} |" for name, field in Thresholds.model_fields.items()
+    ]
+    table = "\n".join(["| limit | default | what it decides |", "|---|---|---|", *rows])
+    text = (
+        "Most limits are conventions: they are printed beside every answer that they decide, and set with "
+        "`--threshold NAME=VALUE`. T1 has none: one patient in two splits is one too many."
+    )
+    return "\n\n".join(["# Limits of the audit", _HEAD, text, table]) + "\n"
 
 
 def cli_page() -> str:

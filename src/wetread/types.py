@@ -27,6 +27,7 @@ __all__ = [
     "Measure",
     "ModelIdentity",
     "OperatingPoint",
+    "PredictionSet",
     "Read",
     "Record",
     "Span",
@@ -234,11 +235,29 @@ class ModelIdentity(Record):
     audit_verdict: str = "not audited"
 
 
+class PredictionSet(Record):
+    """The answers that cannot be ruled out at an error rate of ``alpha`` (split conformal prediction).
+
+    ``classes``: for independent labels ``L`` and ``no L`` stand for themselves, and ``undecided`` are the labels left
+    open. ``abstains``: not exactly one answer is left, and ``reason`` says so in words. ``method`` says which quantiles
+    were used and which labels have none. The rate holds for new patients like those of the calibration images,
+    for each label by itself, and on average over images: never for one image.
+    """
+
+    classes: tuple[str, ...]
+    alpha: float
+    method: str
+    abstains: bool
+    reason: str = ""
+    undecided: tuple[str, ...] = ()
+
+
 class Read(Record):
     """One image read. ``labels`` carry no probability when the gate refused the image.
 
     ``measures``: sizes of the organs that a guided reader's segmenter found. ``agreement``: what the
-    cardiothoracic ratio and the classifier say of cardiomegaly; None where a reader has not both.
+    cardiothoracic ratio and the classifier say of cardiomegaly; None where a reader has not both. ``prediction_set``:
+    the answers that remain possible; None where the card has no conformal quantiles or the gate refused.
     """
 
     schema_version: Literal["1"] = "1"
@@ -246,6 +265,7 @@ class Read(Record):
     applied: tuple[Step, ...]
     gate: GateResult
     labels: tuple[LabelReading, ...]
+    prediction_set: PredictionSet | None = None
     measures: tuple[Measure, ...] = ()
     agreement: Agreement | None = None
     model: ModelIdentity
@@ -263,6 +283,8 @@ class Read(Record):
             if label.operating_point is not None:
                 line += f" (from {label.operating_point.threshold:.3f}, {label.operating_point.name})"
             lines.append(line)
+        if self.prediction_set is not None and self.prediction_set.abstains:
+            lines.append(f"  abstains: {self.prediction_set.reason}")
         if self.agreement is not None:
             lines.append(f"  {self.agreement.sentence}")
         lines += [f"  note: {warning}" for warning in (*self.image.warnings, *self.warnings)]

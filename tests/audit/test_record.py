@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.reading.support import image_from, make_bundle, phantom
-from wetread.audit.record import AUDIT_FILE, record_audit
+from wetread.audit.record import record_audit
 from wetread.audit.result import AuditResult
 from wetread.errors import BundleRefused
-from wetread.models.bundle import load_card, load_reader
+from wetread.models.bundle import AUDIT_FILE, export_reader, import_reader, load_card, load_reader
 from wetread.reading.read import read_image
 
 
@@ -56,3 +56,11 @@ def test_the_verdict_of_another_reader_is_refused(folder: Path) -> None:
     with pytest.raises(BundleRefused, match="expected the audited reader, sha256 111111111111…, got another, "):
         record_audit(folder, audited(folder, reader=other), {})
     assert load_card(folder).audit_verdict == "not audited"
+
+
+def test_the_audit_travels_with_the_reader(folder: Path, tmp_path: Path) -> None:
+    record_audit(folder, audited(folder), {})
+    archive = export_reader(folder, tmp_path / "reader.zip")
+    installed = import_reader(archive, tmp_path / "shelf", "copy")
+    assert load_card(installed).audit_verdict == "FAIL T3 on films"
+    assert json.loads((installed / AUDIT_FILE).read_text(encoding="utf-8"))["headline"] == "Failed: T3"

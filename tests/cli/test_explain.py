@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 from PIL import Image as PilImage
@@ -17,7 +18,10 @@ from typer.testing import CliRunner, Result
 from tests.conftest import CliResult
 from tests.models.support import small_reader
 from wetread.cli.explain import command
-from wetread.errors import BundleRefused, ExplanationFailed, ImageRefused, UsageError, WetreadError
+from wetread.datasets.manifest import DatasetMeta, Manifest
+from wetread.errors import BundleRefused, DatasetRefused, ExplanationFailed, ImageRefused, UsageError, WetreadError
+from wetread.explain import METHODS
+from wetread.explain.sheet import COLUMNS, PICTURE_PX
 from wetread.models.bundle import save_reader
 
 LABELS = ("a", "b", "c")
@@ -71,6 +75,7 @@ def test_every_map_becomes_an_overlay_a_raw_map_and_a_record(reader: Path, films
         assert (record["rows"], record["columns"]) in sizes
         assert 0 <= record["probability"] <= 1
         assert record["layer"] == "blocks"
+        assert (record["baseline"], record["passes"], record["details"]) == ("", 1, {})
         with PilImage.open(out / record["overlay"]) as overlay:
             assert overlay.size == (record["columns"], record["rows"])
         raw = np.load(out / record["map"], allow_pickle=False)
@@ -126,14 +131,93 @@ def test_one_bad_file_alone_is_refused_and_nothing_is_written(reader: Path, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.png", "small"]
 
 
-def test_all_methods_leave_out_what_the_network_does_not_allow(films: Path, tmp_path: Path) -> None:
-    reader = save_small(tmp_path / "mobile", "mobilenetv3_small_050")
-    result = run(films, "--reader", reader, "--method", "all", "--label", "a", "--label", "b", "--label", "c", "--json",
-                 "--out", tmp_path / "maps")  # fmt: skip
+def test_all_methods_leave_out_what_the_network_does_not_allow_and_are_compared_on_a_sheet(
+    films: Path, tmp_path: Path
+) -> None:
+    reader, out = save_small(tmp_path / "mobile", "mobilenetv3_small_050"), tmp_path / "maps"
+    result = run(films / "one" / "film.png", "--reader", reader, "--method", "all", "--label", "b",
+                 "--samples", "20", "--json", "--out", out)  # fmt: skip
     assert "left out: expected a linear head on globally averaged" in result.stderr
     document = json.loads(result.stdout)
     methods = {record["method"] for record in document["maps"] + document["failures"]}
-    assert methods == {"gradcam", "gradcam++", "hirescam"}
+    assert methods == set(METHODS) - {"cam"}
+    assert document["sheets"] == ["film.b.sheet.png"]
+    with PilImage.open(out / "film.b.sheet.png") as sheet:
+        assert sheet.width == COLUMNS * (PICTURE_PX + 16) + 16
+        assert sheet.height > 3 * PICTURE_PX  # the film, ten methods and the one left out: three rows
+        pixels = np.asarray(sheet)
+    titles = (pixels == (240, 180, 90)).all(2)  # of what could not be made
+    columns = {x // (PICTURE_PX + 16) for x in np.flatnonzero(titles.any(0))}
+    assert len(columns) >= min(COLUMNS, 1 + len(document["failures"]))
+
+
+def test_a_costly_method_says_what_it_cost_and_against_what(reader: Path, films: Path, tmp_path: Path) -> None:
+    film, out = films / "one" / "film.png", tmp_path / "maps"
+    result = run(film, "--reader", reader, "--method", "rise", "--samples", "30", "--fill", "mean", "--json",
+                 "--out", out)  # fmt: skip
+    document = json.loads(result.stdout)
+    assert document["sheets"] == []
+    assert "cases" not in document
+    for record in document["maps"]:
+        assert (record["method"], record["layer"], record["baseline"]) == ("rise", "input", "its mean grey")
+        assert record["passes"] == 30 + 4
+        assert record["milliseconds"] > 0
+        assert record["details"]["monte_carlo_error"] > 0
+        assert any("From 30 random masks" in limit for limit in record["limits"])
+        assert record["map_shape"] == [64, 64]
+    assert document["maps"]
+    assert "Explaining by rise: 3 of 3 maps" in result.stderr
+
+
+def test_the_seed_decides_what_is_drawn(reader: Path, films: Path, tmp_path: Path) -> None:
+    film = films / "one" / "film.png"
+    common = (film, "--reader", reader, "--method", "smoothgrad", "--label", "a", "--samples", "2", "--json", "--seed")
+    maps = []
+    for name, seed in (("first", 1), ("again", 1), ("other", 2)):
+        (record,) = json.loads(run(*common, seed, "--out", tmp_path / name).stdout)["maps"]
+        maps.append(np.load(tmp_path / name / record["map"]))
+    np.testing.assert_array_equal(maps[0], maps[1])
+    assert not np.array_equal(maps[0], maps[2])
+
+
+def test_a_reader_without_feature_maps_is_explained_by_what_needs_none(films: Path, tmp_path: Path) -> None:
+    reader = save_small(tmp_path / "pixels", "pixels")
+    result = run(films / "one" / "film.png", "--reader", reader, "--method", "gradient-x-input", "--json",
+                 "--out", tmp_path / "maps")  # fmt: skip
+    assert {record["method"] for record in json.loads(result.stdout)["maps"]} == {"gradient-x-input"}
+
+
+@pytest.fixture
+def cases(films: Path, tmp_path: Path) -> Path:
+    """A data set of the two films, of other patients, and two noise images."""
+    rng = np.random.default_rng(1)
+    for name in ("x.png", "y.png"):
+        PilImage.fromarray(rng.integers(0, 256, (64, 64), dtype=np.uint8)).save(films / name)
+    paths = ["one/film.png", "two/film.png", "x.png", "y.png"]
+    table = pd.DataFrame({"path": paths, "patient": list("pqrs"), "label": ["a", "b", "a", "b"], "split": "train"})
+    meta = DatasetMeta(name="set", classes=("a", "b"), root=str(films))
+    return Manifest(table, meta, tmp_path).save(tmp_path / "cases").parent
+
+
+def test_similar_cases_are_named_beside_the_maps(reader: Path, films: Path, cases: Path, tmp_path: Path) -> None:
+    out = tmp_path / "maps"
+    arguments = (films / "one" / "film.png", "--reader", reader, "--method", "gradcam++", "--cases", cases,
+                 "--neighbours", "2", "--out")  # fmt: skip
+    document = json.loads(run(*arguments, out, "--json").stdout)
+    (similar,) = document["cases"]
+    assert similar["image"] == "film.png"
+    assert similar["warnings"] == ["film.png is itself in set: its patient was left out"]
+    paths = [example["path"] for example in similar["examples"]]
+    assert len(paths) == 2
+    assert "one/film.png" not in paths
+    assert [example["rank"] for example in similar["examples"]] == [1, 2]
+    assert sum(similar["shares"].values()) == pytest.approx(1)
+    assert document["sheets"] == ["film.cases.png"]
+    with PilImage.open(out / "film.cases.png") as sheet:
+        assert sheet.width == 3 * (PICTURE_PX + 16) + 16  # the film and two cases
+    shown = run(*arguments, tmp_path / "again").stdout
+    assert re.search(r"film\.png: cases like this are a \d+%, b \d+%", shown)
+    assert re.search(r"1\. [ab], split train, distance 0\.\d+: ", shown)
 
 
 def test_wrong_questions_are_usage_errors_and_write_nothing(reader: Path, films: Path, tmp_path: Path) -> None:
@@ -141,8 +225,22 @@ def test_wrong_questions_are_usage_errors_and_write_nothing(reader: Path, films:
     common = (films, "--reader", reader, "--out", out)
     with pytest.raises(UsageError, match=r"expected one of the labels a, b, c, got 'd'"):
         run(*common, "--label", "d", error=UsageError)
-    with pytest.raises(UsageError, match=r"expected one of cam, gradcam, gradcam\+\+, hirescam, got 'lime'"):
-        run(*common, "--method", "lime", error=UsageError)
+    with pytest.raises(UsageError, match=r"expected one of cam, .*, rise, lime, got 'magic'; set --method"):
+        run(*common, "--method", "magic", error=UsageError)
+    with pytest.raises(UsageError, match="expected no --layer for occlusion, got blocks"):
+        run(*common, "--method", "occlusion", "--layer", "blocks", error=UsageError)
+    with pytest.raises(UsageError, match="expected --samples of at least 1, got 0"):
+        run(*common, "--samples", "0", error=UsageError)
+    with pytest.raises(UsageError, match="expected --seed of 0 or more, got -1"):
+        run(*common, "--seed", "-1", error=UsageError)
+    with pytest.raises(UsageError, match="expected --fill among blur, mean, black, got 'white'"):
+        run(*common, "--fill", "white", error=UsageError)
+    with pytest.raises(UsageError, match="expected --neighbours of at least 1, got 0"):
+        run(*common, "--neighbours", "0", error=UsageError)
+    with pytest.raises(UsageError, match="expected at least 9 samples for occlusion, got 4"):
+        run(*common, "--method", "occlusion", "--samples", "4", error=UsageError)
+    with pytest.raises(DatasetRefused, match="expected a dataset folder or manifest, got nothing at"):
+        run(*common, "--cases", tmp_path / "nowhere", error=DatasetRefused)
     with pytest.raises(UsageError, match=r"name of a layer in the encoder, got 'layer9'"):
         run(*common, "--layer", "layer9", error=UsageError)
     with pytest.raises(UsageError, match="--threshold between 0 and 1, got 2"):

@@ -200,3 +200,11 @@ def test_delong_refuses_what_it_cannot_do() -> None:
         delong([0.1, 0.2, 0.3, 0.4], [1, 1, 0, 0], ["a", "a", "b", "c"])
     with pytest.raises(UsageError, match="one target for each score"):
         delong([0.1, 0.2, 0.3], [1, 0])
+
+
+@pytest.mark.parametrize("groups", [None, [f"p{i // 2}" for i in range(80)]])
+def test_scores_that_are_all_alike_get_no_interval(groups: list[str] | None) -> None:
+    found = auroc_estimate([0.3] * 80, [0, 0, 1, 1] * 20, groups=groups)
+    assert found.value == 0.5
+    assert found.low is None
+    assert found.note.startswith("no interval: all scores are alike")

@@ -18,9 +18,11 @@ from wetread.evaluation.calibration import (
     calibration_slope,
     ece,
     ece_null,
+    ece_verdict,
     fit_temperature,
     logit,
     mean_offset,
+    slope_estimate,
 )
 from wetread.types import Task
 
@@ -186,3 +188,109 @@ def test_mean_offset_makes_the_mean_right() -> None:
 def test_slope_of_separated_classes_does_not_exist() -> None:
     assert np.isnan(calibration_slope([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1]))
     assert np.isnan(mean_offset([0.1, 0.2], [1, 1]))
+
+
+def promised(n: int, seed: int = 0, factor: float = 1.0) -> tuple[Floats, Floats]:
+    """Probabilities and truth; the true logit is ``factor`` times the one that is promised."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 2, n)
+    truth = generator.random(n) < 1 / (1 + np.exp(-factor * logits))
+    return 1 / (1 + np.exp(-logits)), truth.astype(np.float64)
+
+
+def test_slope_interval_is_that_of_the_likelihood() -> None:
+    """The second derivative of the profile likelihood, by differences, gives the Wald width."""
+    p, y = promised(700)
+    found = slope_estimate(p, y)
+    assert found.value == pytest.approx(calibration_slope(p, y))
+    z = logit(p)
+
+    def profile(slope: float) -> float:
+        scaled = 1 / (1 + np.exp(-(slope * z + mean_offset(1 / (1 + np.exp(-slope * z)), y))))
+        return float(np.sum(y * np.log(scaled) + (1 - y) * np.log1p(-scaled)))
+
+    at, step = calibration_slope(p, y), 1e-3
+    curve = -(profile(at + step) - 2 * profile(at) + profile(at - step)) / step**2
+    assert found.high is not None
+    assert found.low is not None
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 / np.sqrt(curve), rel=1e-3)
+
+
+def test_slope_interval_of_patients_is_that_of_their_single_images() -> None:
+    p, y = promised(400)
+    single, copies = slope_estimate(p, y), slope_estimate(p.repeat(4), y.repeat(4), np.arange(400).repeat(4))
+    blind = slope_estimate(p.repeat(4), y.repeat(4))
+    widths = [one.high - one.low for one in (single, copies, blind) if one.high is not None and one.low is not None]
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
+    assert widths[2] == pytest.approx(widths[0] / 2, rel=1e-6)
+
+
+def test_slope_of_separated_classes_has_no_interval() -> None:
+    found = slope_estimate([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])
+    assert (found.value, found.low) == (None, None)
+    assert "separated" in found.note
+
+
+def test_patients_widen_the_null() -> None:
+    """Four copies of each case carry what one does: the ECE of chance is that of the single cases."""
+    p, _ = promised(100)
+    single, copies = ece_null(p), ece_null(p.repeat(4), groups=np.arange(100).repeat(4))
+    assert copies[1] == pytest.approx(single[1], rel=0.05)
+    assert ece_null(p.repeat(4))[1] < 0.6 * copies[1]
+    assert ece_null(p, groups=np.arange(100)) == single
+
+
+def test_a_calibrated_reader_passes_and_an_overconfident_one_fails() -> None:
+    grid = np.linspace(-4, 4, 33)  # each 25 times, with the share of positives that it promises
+    kept = np.arange(25)[None, :] < np.round(25 / (1 + np.exp(-grid)))[:, None]
+    good = ece_verdict(1 / (1 + np.exp(-grid.repeat(25))), kept.reshape(-1))
+    assert (good.verdict, good.reasons) == ("PASS", ())
+    assert good.ece <= good.null_p95
+    assert good.slope.low is not None
+    assert good.slope.low < 1
+    assert 0 < good.brier_skill < 1
+    bad = ece_verdict(*promised(800, factor=0.4))
+    assert bad.verdict == "FAIL"
+    assert bad.ece_low is not None
+    assert bad.ece_low > bad.null_p95
+    assert "ECE 0.1" in bad.reasons[0]
+    assert "which 95 % of perfectly calibrated readers stay below" in bad.reasons[0]
+    assert "calibration slope 0." in bad.reasons[1]
+
+
+def test_a_little_off_is_a_warning() -> None:
+    """At n = 800 a slope of .75 is noticed before the ECE is surely above chance."""
+    found = ece_verdict(*promised(800, seed=1, factor=0.75))
+    assert found.verdict == "WARN"
+    assert found.reasons
+
+
+def test_a_useless_reader_is_a_warning_even_if_honest() -> None:
+    generator = np.random.default_rng(1)
+    y = (generator.random(400) < 0.3).astype(float)
+    found = ece_verdict(np.full(400, y.mean() + 1e-3), y)
+    assert found.verdict == "WARN"
+    assert any("no better than stating the base rate" in reason for reason in found.reasons)
+
+
+def test_copies_of_a_patient_do_not_make_a_failure_certain() -> None:
+    """Twelve copies of 60 calibrated patients look like 720 cases that are off; by patient they do not."""
+    p, y = promised(60, seed=3)
+    patients = np.arange(60).repeat(12)
+    assert ece_verdict(p.repeat(12), y.repeat(12)).verdict == "FAIL"
+    by_patient = ece_verdict(p.repeat(12), y.repeat(12), patients)
+    assert by_patient.verdict != "FAIL"
+    assert (by_patient.n, by_patient.patients) == (720, 60)
+
+
+def test_verdict_leaves_out_the_unknown_and_refuses_too_few() -> None:
+    p, y = promised(200)
+    y[:50] = np.nan
+    assert ece_verdict(p, y) == ece_verdict(p[50:], y[50:])
+    with pytest.raises(StatisticRefused, match=r"at least 50 cases and 10 of each class to judge calibration, got \d+"):
+        ece_verdict(p[:90], y[:90])
+    with pytest.raises(StatisticRefused, match="got 0 positive and 60 negative"):
+        ece_verdict(np.full(60, 0.1), np.zeros(60))
+    few = ece_verdict(p[50:], y[50:], np.arange(150) // 30)
+    assert (few.patients, few.ece_low) == (5, None)
+    assert few.verdict != "FAIL"

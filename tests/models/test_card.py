@@ -8,7 +8,7 @@ import pytest
 
 from tests.models.support import card_for
 from wetread.errors import BundleRefused
-from wetread.models.card import GateSpec, MetricRow, parse_card
+from wetread.models.card import ConformalSpec, GateSpec, MetricRow, parse_card
 from wetread.types import Estimate, OperatingPoint
 
 HALF = Estimate(value=0.5, low=0.4, high=0.6, n=100, method="wilson")
@@ -23,6 +23,15 @@ def test_a_card_survives_being_written_and_read() -> None:
         weights={"model.safetensors": "ab"},
         operating_points=(YOUDEN, STRICT),
         gate=GateSpec(limit=1.5, quantile=0.995, n=500, components=64, modalities=("CR", "DX")),
+        conformal=ConformalSpec(
+            alpha=0.1,
+            rule="k-th smallest",
+            cases="every image (20)",
+            n={"normal": 12, "finding": 8},
+            conditional={"normal": 0.1 + 0.2, "finding": None},
+            marginal={"normal": 1 / 3, "finding": 1 / 3},
+            notes=("too few",),
+        ),
         metrics=(MetricRow(name="auroc", split="test", estimate=HALF),),
         training={"seed": 1, "rates": [0.1, 0.01]},
     )

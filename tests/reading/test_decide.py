@@ -7,7 +7,8 @@ import pytest
 from tests.models.support import card_for
 from tests.reading.support import point
 from wetread.errors import UsageError
-from wetread.reading.decide import Decider
+from wetread.models.card import ConformalSpec
+from wetread.reading.decide import Decider, prediction_set
 
 
 def test_at_the_threshold_is_positive() -> None:
@@ -53,3 +54,28 @@ def test_classes_without_points_go_to_the_most_probable() -> None:
 def test_withheld_readings_have_no_probability() -> None:
     for reading in Decider(card_for(("a", "b"))).withhold("It is blank."):
         assert (reading.probability, reading.decision, reading.reason) == (None, "withheld", "It is blank.")
+
+
+def sets_of(**quantiles: float) -> ConformalSpec:
+    values: dict[str, float | None] = dict(quantiles)
+    n = dict.fromkeys(quantiles, 50)
+    return ConformalSpec(alpha=0.05, rule="", cases="", n=n, conditional=values, marginal=dict.fromkeys(quantiles))
+
+
+def test_the_prediction_set_comes_from_the_card() -> None:
+    card = card_for(("a", "b", "c"), conformal=sets_of(a=0.6, b=0.6, c=0.95))
+    found = prediction_set(card, Decider(card).decide([0.5, 0.45, 0.05]))
+    assert found is not None
+    assert (found.classes, found.alpha, found.abstains) == (("a", "b", "c"), 0.05, True)
+    assert found.reason == "3 classes remain possible at an error rate of 5 %: a, b, c."
+    alone = prediction_set(card, Decider(card).decide([0.94, 0.02, 0.04]))
+    assert alone is not None
+    assert (alone.classes, alone.abstains, alone.reason) == (("a",), False, "")
+
+
+def test_without_quantiles_or_probabilities_there_is_no_prediction_set() -> None:
+    bare = card_for()
+    assert prediction_set(bare, Decider(bare).decide([0.6])) is None
+    card = card_for(conformal=sets_of(normal=0.6, finding=0.6))
+    assert prediction_set(card, Decider(card).withhold("It is blank.")) is None
+    assert prediction_set(card, Decider(card).decide([0.6])) is not None

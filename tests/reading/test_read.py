@@ -134,7 +134,7 @@ def test_options_are_refused_before_a_file_is_opened(reader: Reader, tmp_path: P
     with pytest.raises(UsageError, match="an operating point of small, got 'best'"):
         read_images(reader, missing, ReadOptions(operating_point="best"))
     with pytest.raises(UsageError, match="one of cam, gradcam"):
-        read_images(reader, missing, ReadOptions(method="lime"))
+        read_images(reader, missing, ReadOptions(method="lemon"))
     with pytest.raises(UsageError, match="a batch size of at least 1, got 0"):
         ReadOptions(batch_size=0)
 
@@ -219,3 +219,24 @@ def test_an_enlarged_image_is_warned_about(tmp_path: Path) -> None:
 def test_the_record_survives_json(reader: Reader, tmp_path: Path) -> None:
     read = reads_of(reader, write_films(tmp_path, 1))[0].read
     assert Read.model_validate_json(read.model_dump_json()) == read
+
+
+def test_a_read_carries_its_prediction_set_and_a_refused_image_has_none(tmp_path: Path) -> None:
+    from wetread.models.bundle import load_reader
+    from wetread.models.card import ConformalSpec
+
+    classes = ("normal", "pneumonia")
+    both: dict[str, float | None] = dict.fromkeys(classes, 0.999)
+    spec = ConformalSpec(
+        alpha=0.1, rule="", cases="", n=dict.fromkeys(classes, 40), conditional=both, marginal=dict.fromkeys(classes)
+    )
+    make_bundle(tmp_path / "open", conformal=spec, classes=classes)
+    film = write_films(tmp_path / "films", 1)[0]
+    blank = grey_png(tmp_path / "blank.png", np.zeros((256, 256), np.float32))
+    kept, refused = (result.read for result in reads_of(load_reader(tmp_path / "open"), [film, blank]))
+    assert kept.prediction_set is not None
+    assert kept.prediction_set.classes == classes
+    assert kept.prediction_set.abstains
+    assert "abstains: 2 classes remain possible at an error rate of 10 %: normal, pneumonia." in str(kept)
+    assert refused.prediction_set is None
+    assert Read.model_validate_json(kept.model_dump_json()) == kept

@@ -16,6 +16,7 @@ import pytest
 from tests.training.support import copied, relabelled, tiny
 from wetread.datasets.manifest import Manifest
 from wetread.errors import DatasetRefused, SplitRefused, TrainingFailed, UsageError
+from wetread.evaluation.conformal import fit_sets
 from wetread.evaluation.operating import choose_operating_points
 from wetread.evaluation.protocol import evaluate
 from wetread.evaluation.result import EvaluationSpec
@@ -153,6 +154,34 @@ def test_thresholds_come_from_validation_alone(runs: dict[Task, tuple[Manifest, 
         )
         mine = [point for point in result.card.operating_points if point.label == label]
         assert [(p.name, p.threshold) for p in mine] == [(p.name, p.threshold) for p in again]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_prediction_sets_come_from_one_validation_image_of_each_patient(
+    runs: dict[Task, tuple[Manifest, TrainingResult]], task: Task
+) -> None:
+    """Made again from the table of validation predictions they are the same; small classes have a note instead."""
+    manifest, result = runs[task]
+    table = result.predictions
+    if task == "multilabel":
+        y = table[[f"target_{label}" for label in result.card.labels]].to_numpy(dtype=float)
+    else:
+        columns = [(table["target"] == label).where(table["target"].notna()) for label in result.card.labels]
+        y = np.stack([column.to_numpy(dtype=float, na_value=np.nan) for column in columns], axis=1)
+    p = table[[f"probability_{label}" for label in result.card.labels]].to_numpy()
+    patients = table["patient"].to_numpy(dtype=str)
+    wanted = fit_sets(p, y, task, manifest.meta.classes, patients=patients, seed=1)
+    found = result.card.conformal
+    assert found is not None
+    assert found.model_copy(update={"notes": wanted.notes}) == wanted
+    assert found.notes == (
+        *wanted.notes,
+        "The same images chose settings of the training, so the sets may be somewhat too small.",
+    )
+    assert found.cases.startswith("one image of each of ")
+    for name, n in found.n.items():
+        assert (found.conditional[name] is None) == (n < 9)
+        assert any(f"class {name} for" in note for note in found.notes) == (n < 9)
 
 
 def test_the_kept_weights_are_those_of_the_best_epoch(

@@ -70,6 +70,7 @@ def test_a_run_leaves_everything_behind(run: SegmentResult) -> None:
     assert [row["name"] for row in results["metrics"]][:2] == ["dice lungs", "iou lungs"]
     assert set(results["seconds"]) == {"decoding", "training"}
     judged = len(set(run.scores["path"]))
+    assert isinstance(run.card.data.images, int)
     used = run.card.data.images + judged
     assert results["images"] == {"used": used, "without_mask": 1, "masks": {"lungs": used, "heart": used - 1}}
     facts = json.loads((folder / "provenance.json").read_text())

@@ -7,15 +7,12 @@ from pathlib import Path
 
 from wetread.audit.result import AuditResult
 from wetread.errors import BundleRefused, expected
-from wetread.models.bundle import load_card
+from wetread.models.bundle import AUDIT_FILE, load_card
 from wetread.models.card import HeatMapStatus, ReaderCard
 from wetread.models.readme import card_readme
 from wetread.provenance import atomic_file
 
-__all__ = ["AUDIT_FILE", "record_audit"]
-
-AUDIT_FILE = "audit.json"
-"""The audit beside the card; its pictures stay in the folder of the audit."""
+__all__ = ["record_audit"]
 
 
 def record_audit(folder: Path, result: AuditResult, heat_maps: Mapping[str, HeatMapStatus]) -> ReaderCard:

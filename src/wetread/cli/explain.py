@@ -1,18 +1,19 @@
-"""``wetread explain``: where a reader looked, as overlays, raw maps and boxes."""
+"""``wetread explain``: where a reader looked, as overlays, raw maps, boxes, comparison sheets and similar cases."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from wetread.cli.console import print_json, progress, stdout, warn
+from wetread.cli.console import print_json, progress, staged_progress, stdout, warn
 from wetread.errors import UsageError, expected
 
 if TYPE_CHECKING:
-    from wetread.explain.base import Target
+    from wetread.explain.base import Options, Target
+    from wetread.explain.examples import CaseSet
     from wetread.explain.files import Explained
     from wetread.models.predict import Reader
 
@@ -20,19 +21,34 @@ __all__ = ["command"]
 
 RECORDS = "explanations.json"
 FAILURES = "failures.csv"
+METHOD_HELP = (
+    "cam, gradcam, gradcam++, hirescam, gradient-x-input, smoothgrad, integrated-gradients, gradient-shap, "
+    "occlusion, rise, lime; or all, which also writes a sheet that compares them."
+)
 
 
 def command(
     paths: Annotated[list[Path], typer.Argument(help="Image files or folders.", metavar="PATH…")],
     reader: Annotated[str, typer.Option(help="Name or folder of a reader.")] = "chest-pneumonia",
     label: Annotated[list[str] | None, typer.Option(help="Label to explain; may be repeated [all labels].")] = None,
-    method: Annotated[str, typer.Option(help="gradcam, cam, gradcam++, hirescam or all.")] = "gradcam",
+    method: Annotated[str, typer.Option(help=METHOD_HELP)] = "gradcam",
     layer: Annotated[
-        str | None, typer.Option(help="Layer of the encoder, e.g. layer3 [the last feature maps].")
+        str | None, typer.Option(help="Layer of the encoder, e.g. layer3, for CAM methods [the last feature maps].")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Noisy or changed images for each map: more are slower and less noisy.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
+    fill: Annotated[
+        str | None, typer.Option(help="What hidden pixels become: blur, mean (grey) or black [blur].")
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Boxes around heat above this share of the maximum [Otsu's rule].")
     ] = None,
+    cases: Annotated[
+        Path | None, typer.Option(help="Data set to name similar cases of, beside the maps.", metavar="DATASET")
+    ] = None,
+    neighbours: Annotated[int, typer.Option(help="How many similar cases.")] = 5,
     out: Annotated[Path, typer.Option(help="New folder to write.")] = Path("explanations"),
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
 ) -> None:
@@ -40,9 +56,9 @@ def command(
 
     Exit code 1 if a map could not be made; failures.csv says which and why.
 
-    Example: wetread explain films/ --reader chest-pneumonia --method gradcam++ --out maps
+    Example: wetread explain films/ --reader chest-pneumonia --method all --out maps
     """
-    from wetread.explain.files import explain_files, usable_targets
+    from wetread.explain.files import Plan, explain_files, usable_targets
     from wetread.imaging import find_images
     from wetread.models.bundle import load_reader
     from wetread.provenance import atomic_folder
@@ -51,17 +67,22 @@ def command(
 
     if threshold is not None and not 0 < threshold < 1:
         raise UsageError(expected("--threshold between 0 and 1", threshold, "give a share of the maximum"))
+    if neighbours < 1:
+        raise UsageError(expected("--neighbours of at least 1", neighbours, "leave --cases out to have none"))
+    options = _options(samples, seed, fill)
     files = find_images(paths)
     settings = load_settings()
     prepare_torch(settings.runtime.threads)
     loaded = load_reader(reader, [settings.paths.readers])
-    targets, notes = usable_targets(loaded, _targets(loaded, label or [], method, layer))
-    for note in notes:
-        warn(f"left out: {note}")
-    with atomic_folder(out) as folder, progress("Explaining") as advance:
-        budget = settings.imaging.budget_bytes
+    targets, refused = usable_targets(loaded, _targets(loaded, label or [], method, layer))
+    for reason in dict.fromkeys(one.reason for one in refused):
+        warn(f"left out: {reason}")
+    plan = Plan(
+        targets, options, refused, threshold, method == "all", _cases(loaded, cases, settings.paths.cache), neighbours
+    )
+    with atomic_folder(out) as folder, progress(_work(targets), "maps") as advance:
         explained = explain_files(
-            loaded, files, targets, folder, threshold=threshold, budget_bytes=budget, advance=advance
+            loaded, files, plan, folder, budget_bytes=settings.imaging.budget_bytes, advance=advance
         )
         _write(folder, loaded, explained)
     if as_json:
@@ -72,24 +93,60 @@ def command(
         raise typer.Exit(1)
 
 
+def _options(samples: int | None, seed: int, fill: str | None) -> Options:
+    from wetread.explain.base import Options
+    from wetread.explain.perturbation import FILLS, Fill
+
+    if samples is not None and samples < 1:
+        raise UsageError(expected("--samples of at least 1", samples, "leave it out for what each method needs"))
+    if not 0 <= seed < 2**63:
+        raise UsageError(expected("--seed of 0 or more", seed, "give a whole number"))
+    if fill is not None and fill not in get_args(Fill):
+        raise UsageError(expected(f"--fill among {', '.join(FILLS)}", repr(fill), "name one of them"))
+    return Options(seed, samples, fill)  # type: ignore[arg-type]
+
+
 def _targets(reader: Reader, labels: list[str], method: str, layer: str | None) -> list[Target]:
-    from wetread.explain.base import CAM_METHODS, Target
+    """One for each label and method; with ``all``, a layer is for the methods that have one."""
+    from wetread.explain.base import CAM_METHODS, METHODS, Target
     from wetread.explain.cam import require_label
 
     for label in labels:
         require_label(reader, label)
-    methods = CAM_METHODS if method == "all" else (method,)
-    return [Target(label, name, layer) for label in labels or reader.labels for name in methods]  # type: ignore[arg-type]
+    if method == "all":
+        layers = [(name, layer if name in CAM_METHODS else None) for name in METHODS]
+    else:
+        layers = [(method, layer)]  # type: ignore[list-item]
+    return [Target(label, name, of) for label in labels or reader.labels for name, of in layers]
+
+
+def _cases(reader: Reader, dataset: Path | None, cache: Path) -> CaseSet | None:
+    if dataset is None:
+        return None
+    from wetread.datasets.manifest import load_manifest
+    from wetread.explain.examples import case_set
+
+    with staged_progress() as advance:
+        return case_set(reader, load_manifest(dataset), cache, advance)
+
+
+def _work(targets: list[Target]) -> str:
+    methods = list(dict.fromkeys(target.method for target in targets))
+    return f"Explaining by {methods[0]}" if len(methods) == 1 else f"Explaining by {len(methods)} methods"
 
 
 def _document(reader: Reader, explained: Explained) -> dict[str, object]:
-    return {
+    document: dict[str, object] = {
         "model": reader.card.identity.model_dump(mode="json"),
         "input": reader.input.model_dump(mode="json"),
         "maps": [record.model_dump(mode="json") for record in explained.maps],
         "failures": [failure.model_dump(mode="json") for failure in explained.failures],
+        "sheets": list(explained.sheets),
         "disclaimer": reader.card.intended_use,
     }
+    if explained.cases:
+        document["cases"] = [similar.model_dump(mode="json") for similar in explained.cases]
+    return document
 
 
 def _write(folder: Path, reader: Reader, explained: Explained) -> None:
@@ -108,15 +165,29 @@ def _print(explained: Explained, out: Path) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for name in ("image", "label", "probability", "method", "layer", "boxes (x, y, width, height)", "overlay"):
+    for name in ("image", "label", "probability", "method", "layer", "boxes (x, y, width, height)", "time", "overlay"):
         table.add_column(name, overflow="fold")
     for record in explained.maps:
         boxes = "; ".join(f"{box.x:.0f}, {box.y:.0f}, {box.width:.0f}, {box.height:.0f}" for box in record.boxes)
         cells = (record.image, record.label, f"{record.probability:.3f}", record.method, record.layer, boxes)
-        table.add_row(*(Text(cell) for cell in (*cells, record.overlay)))
+        table.add_row(*(Text(cell) for cell in (*cells, f"{record.milliseconds / 1000:.2f} s", record.overlay)))
     console = stdout()
     if explained.maps:
         console.print(table)
+    _print_cases(explained)
     for failure in explained.failures:
         console.print(f"{failure.image} {failure.label}: {failure.reason}", style="red", markup=False)
-    console.print(f"{len(explained.maps)} maps, {len(explained.failures)} failures: {out}", markup=False)
+    sheets = f", {len(explained.sheets)} sheets" if explained.sheets else ""
+    counts = f"{len(explained.maps)} maps{sheets}, {len(explained.failures)} failures"
+    console.print(f"{counts}: {out}", markup=False)
+
+
+def _print_cases(explained: Explained) -> None:
+    console = stdout()
+    for similar in explained.cases:
+        shares = ", ".join(f"{label} {share:.0%}" for label, share in similar.shares.items())
+        console.print(f"{similar.image}: cases like this are {shares or 'without labels'}", markup=False)
+        for example in similar.examples:
+            label = "unknown" if example.labels is None else " + ".join(example.labels) or "none"
+            where = f"split {example.split or 'unknown'}, distance {example.distance:.3f}"
+            console.print(f"  {example.rank}. {label}, {where}: {example.path}", markup=False)

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wetread.errors import UsageError, expected
+
 if TYPE_CHECKING:
-    from wetread.models.card import Card, MetricRow
+    from wetread.models.card import Card, ForeignSpec, MetricRow, ReferenceCheck
+    from wetread.models.foreign import ForeignSource
     from wetread.types import Estimate
 
 __all__ = ["app"]
@@ -40,7 +43,7 @@ def list_(readers: Shelf = None, as_json: AsJson = False) -> None:
         # A name is what one types: it is never cut.
         table.add_column(column, no_wrap=column in ("name", "version", "task"), overflow="fold")
     for _, card in found:
-        data = f"{card.data.name} ({card.data.images})"
+        data = card.data.name if card.data.images == "unknown" else f"{card.data.name} ({card.data.images})"
         cells = (card.name, card.version, _task(card), ", ".join(_outputs(card)), data, card.audit_verdict)
         table.add_row(*(Text(cell) for cell in cells))
     stdout().print(table)
@@ -87,23 +90,78 @@ def export(
         typer.echo(str(export_reader(name, target, shelves)))
 
 
-@app.command("import", epilog="Example: wetread models import chest-pneumonia.zip")
+@app.command("import", epilog="Example: wetread models import network.onnx --card card.toml")
 def import_(
-    path: Annotated[Path, typer.Argument(help="A zip file or folder made by `wetread models export`.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A zip file or folder made by `wetread models export`; or an .onnx or .safetensors file or a folder "
+            "from Hugging Face, with --card.",
+        ),
+    ],
     name: Annotated[str | None, typer.Option(help="Another name for it.")] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="For a reader made elsewhere: its classes, input and output (.toml, .json).")
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images with what the original gives (.toml, .json, .npz, .safetensors) [those of the card]."
+        ),
+    ] = None,
+    without_reference: Annotated[
+        bool, typer.Option("--without-reference", help="Import it without a proof that it is fed as it was.")
+    ] = False,
     readers: Shelf = None,
 ) -> None:
-    """Check a reader and add it: card schema, hashes, architecture; a pickle is refused."""
+    """Check a reader and add it: card schema, hashes, architecture; a pickle is refused.
+
+    One made elsewhere must reproduce a reference: an image and what the original gives for it.
+    """
     from wetread.models.bundle import import_reader, load_any_card
     from wetread.models.card import SegmenterCard
+    from wetread.models.foreign import ForeignSource, is_foreign
     from wetread.provenance import disk_errors
 
     shelf = _shelf(readers)
     with disk_errors(shelf):
+        if is_foreign(path):
+            return _import_foreign(ForeignSource(path, card, reference, without_reference), shelf, name)
+        if card is not None or reference is not None or without_reference:
+            raise UsageError(
+                expected(
+                    "--card and reference flags for a reader made elsewhere", f"a bundle, {path.name}", "drop them"
+                )
+            )
         folder = import_reader(path, shelf, name)
     segments = isinstance(load_any_card(folder), SegmenterCard)
     verb = f"segment FILE --segmenter {folder.name}" if segments else f"read FILE --reader {folder.name}"
     typer.echo(f"{folder}\nNext: wetread {verb}")
+    return None
+
+
+def _import_foreign(source: ForeignSource, shelf: Path, name: str | None) -> None:
+    from wetread.cli.console import warn
+    from wetread.models.foreign import WITHOUT_REFERENCE, import_foreign
+    from wetread.runtime import prepare_torch
+    from wetread.settings import load_settings
+
+    prepare_torch(load_settings().runtime.threads)
+    card = import_foreign(source, shelf, name)
+    check = None if card.foreign is None else card.foreign.reference
+    if check is None:
+        warn(WITHOUT_REFERENCE)
+    else:
+        typer.echo(f"Reference: {_reproduced(check)}")
+    typer.echo(f"{shelf / card.name}\nNext: wetread read FILE --reader {card.name}")
+
+
+def _reproduced(check: ReferenceCheck) -> str:
+    images = f"{check.images} image{'s' if check.images > 1 else ''}"
+    return (
+        f"{check.compared} of {images} reproduced, largest difference {check.largest_difference:.2g} "
+        f"(tolerance {check.tolerance:g})"
+    )
 
 
 def _shelf(readers: Path | None) -> Path:
@@ -125,6 +183,7 @@ def _facts(folder: Path, card: Card) -> list[tuple[str, str]]:
         ("task", f"{_task(card)}: {', '.join(getattr(card, 'classes', _outputs(card)))}"),
         ("network", f"{card.architecture}, {card.networks} of them"),
         ("input", f"{card.input.height} x {card.input.width} px, {card.input.fit}"),
+        *_origin(card),
         ("trained on", data),
         ("population", card.data.population),
         ("licence", card.licence),
@@ -132,6 +191,15 @@ def _facts(folder: Path, card: Card) -> list[tuple[str, str]]:
         ("sha256", card.sha256),
         ("intended use", card.intended_use),
     ]
+
+
+def _origin(card: Card) -> list[tuple[str, str]]:
+    """Where a reader made elsewhere came from, and whether it is fed here as it was there."""
+    foreign: ForeignSpec | None = getattr(card, "foreign", None)
+    if foreign is None:
+        return []
+    proof = "none was given" if foreign.reference is None else _reproduced(foreign.reference)
+    return [("imported from", f"{foreign.file} ({foreign.kind}, sha256 {foreign.sha256})"), ("reference", proof)]
 
 
 def _task(card: Card) -> str:

@@ -164,6 +164,9 @@ def print_reads(reads: Sequence[Read], failures: Sequence[ReadFailure], card: Re
     if reads:
         console.print(_table(reads))
     for read in reads:
+        if read.prediction_set is not None and read.prediction_set.abstains:
+            line = f"{read.image.name}: abstains: {read.prediction_set.reason}"
+            console.print(line, style="yellow", markup=False, soft_wrap=True)
         if read.agreement is not None:
             style = "yellow" if read.agreement.agree is False else "dim"
             line = f"{read.image.name}: {read.agreement.sentence}"

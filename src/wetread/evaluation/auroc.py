@@ -132,13 +132,15 @@ def auroc_estimate(
     """Return the AUROC with its logit-DeLong interval, or without one and a note that says why.
 
     No interval: fewer than 10 positives or negatives; fewer than 30 at an area above 0.95; an
-    area of exactly 0 or 1. With ``groups`` these counts are of patients. ``strict`` raises
+    area of exactly 0 or 1; scores that are all alike. With ``groups`` these counts are of patients. ``strict`` raises
     :class:`StatisticRefused` instead of leaving the interval out.
     """
     s, positive = np.asarray(scores, dtype=np.float64), np.asarray(targets) > 0
     n, value = len(s), auroc(s, positive)
     clusters = None if groups is None else np.asarray(groups)
     reason = _reason(value, positive, clusters)
+    if not reason and s.min() == s.max():
+        reason = "all scores are alike, so nothing is ranked and the variance cannot be estimated"
     if reason:
         if strict:
             raise StatisticRefused(

@@ -13,18 +13,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wetread.errors import StatisticRefused, UsageError, expected
-from wetread.types import Task
+from wetread.evaluation.intervals import MINIMUM_PATIENTS, Z95, Resampler, unbounded
+from wetread.types import Estimate, Record, Task
 
 __all__ = [
+    "EceVerdict",
     "apply_temperature",
     "bin_edges",
     "bin_index",
     "calibration_slope",
     "ece",
     "ece_null",
+    "ece_verdict",
     "fit_temperature",
     "logit",
     "mean_offset",
+    "slope_estimate",
 ]
 
 logger = logging.getLogger(__name__)
@@ -37,6 +41,15 @@ TEMPERATURE_RANGE = (0.05, 20.0)
 
 CLIP = 1e-12
 """Probabilities are kept this far from 0 and 1 before a logarithm is taken."""
+
+MINIMUM_CASES = 50
+"""Below this many cases the ECE of a perfect reader reaches .2: no verdict means anything."""
+
+MINIMUM_EVENTS = 10
+"""Fewer cases of either class do not determine a slope."""
+
+ONE_SIDED = 0.05
+"""A reader fails only where its ECE is too high: a one-sided 95 % bound decides."""
 
 
 def logit(probabilities: ArrayLike, clip: float = CLIP) -> Floats:
@@ -151,19 +164,24 @@ def ece(probabilities: ArrayLike, targets: ArrayLike, bins: int = 15, binning: B
     return float(np.abs(sums).sum() / len(p))
 
 
-def ece_null(probabilities: ArrayLike, bins: int = 15, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+def ece_null(
+    probabilities: ArrayLike, bins: int = 15, draws: int = 1000, seed: int = 0, groups: ArrayLike | None = None
+) -> tuple[float, float]:
     """Return mean and 95th percentile of the ECE that a *perfectly* calibrated reader would show.
 
     Truth is drawn from the probabilities themselves (n,), ``draws`` times. At n = 100 the mean is
-    about 0.1: an ECE below the 95th percentile is no evidence of miscalibration.
+    about 0.1: an ECE below the 95th percentile is no evidence of miscalibration. ``groups``: (n,) patients,
+    whose images then share one random number: as dependent as calibration allows, so the percentile errs upwards.
     """
     p = np.asarray(probabilities, dtype=np.float64)
+    codes = np.arange(len(p)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+    patients = int(codes.max(initial=-1)) + 1
     edges = bin_edges(p, bins)
     index = bin_index(p, edges)
     generator = np.random.default_rng(seed)
     found = np.empty(draws)
     for draw in range(draws):
-        truth = generator.random(len(p)) < p
+        truth = generator.random(patients)[codes] < p
         found[draw] = np.abs(np.bincount(index, weights=p - truth, minlength=bins)).sum() / len(p)
     return float(found.mean()), float(np.quantile(found, 0.95))
 
@@ -176,6 +194,30 @@ def calibration_slope(probabilities: ArrayLike, targets: ArrayLike) -> float:
     """
     weights = np.ones((1, np.asarray(targets).size))
     return float(slopes(logit(probabilities), np.asarray(targets, dtype=np.float64), weights)[0])
+
+
+def slope_estimate(probabilities: ArrayLike, targets: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
+    """Return the calibration slope with its Wald interval; value None where the classes are separated.
+
+    ``groups``: (n,) patients, for the sandwich variance over them (Liang & Zeger 1986, doi 10.1093/biomet/73.1.13).
+    """
+    scores, y = logit(probabilities), np.asarray(targets, dtype=np.float64)
+    n, ones = len(y), np.ones((1, len(y)))
+    slope = float(slopes(scores, y, ones)[0])
+    if not np.isfinite(slope):
+        return unbounded(None, n, "not defined: the classes are separated, or one is missing", "logistic regression")
+    p = _sigmoid(slope * scores + float(offsets(slope * scores, y, ones)[0]))
+    design = np.stack([np.ones(n), scores], axis=1)
+    inverse = np.linalg.inv(design.T @ (design * (p * (1 - p))[:, None]))
+    variance, method = inverse, "logistic regression, Wald"
+    if groups is not None:
+        codes = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+        patients = int(codes.max()) + 1
+        sums = np.stack([np.bincount(codes, part) for part in (design * (y - p)[:, None]).T], axis=1)
+        variance = inverse @ (sums.T @ sums) @ inverse * patients / max(1, patients - 1)
+        method = "logistic regression, sandwich over patients"
+    half = Z95 * float(np.sqrt(variance[1, 1]))
+    return Estimate(value=slope, low=slope - half, high=slope + half, n=n, method=method)
 
 
 def mean_offset(probabilities: ArrayLike, targets: ArrayLike) -> float:
@@ -226,3 +268,100 @@ def offsets(scores: Floats, targets: Floats, weights: Floats) -> Floats:
         if np.nanmax(np.abs(np.where(np.isfinite(change), change, 0.0))) < _CONVERGED:
             break
     return np.where(np.isfinite(change) & (np.abs(change) < _CONVERGED**0.5), a, np.nan)
+
+
+class EceVerdict(Record):
+    """Whether probabilities are honest, with the numbers that say so.
+
+    ``verdict``: PASS where the ECE is at or below ``null_p95``, the interval of ``slope`` holds 1 and
+    ``brier_skill`` (1 - Brier score over that of the base rate) is above 0; FAIL where ``ece_low``, the one-sided 95 %
+    lower bound of the ECE, is above ``null_p95``; WARN otherwise. ``null_mean`` and ``null_p95``: mean and 95th
+    percentile of the ECE of a perfectly calibrated reader with these probabilities. ``reasons``: what is not met.
+    """
+
+    verdict: Literal["PASS", "WARN", "FAIL"]
+    n: int
+    positives: int
+    patients: int
+    ece: float
+    ece_low: float | None
+    null_mean: float
+    null_p95: float
+    slope: Estimate
+    brier_skill: float
+    reasons: tuple[str, ...] = ()
+
+
+def ece_verdict(
+    probabilities: ArrayLike,
+    targets: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    bins: int = 15,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> EceVerdict:
+    """Judge calibration against a perfectly calibrated reader of the same size and scores.
+
+    ``probabilities``: (n,) of the positive class; ``targets``: (n,) 1 or 0, NaN unknown and left out. ``groups``: (n,)
+    patients. The lower bound is a percentile of the bootstrap over patients, whose noise raises the ECE as it raises
+    that of the null. How often it errs: ``benchmarks/conformal_coverage.py``.
+
+    Raises:
+        StatisticRefused: fewer than 50 cases, or fewer than 10 of a class.
+    """
+    target = np.asarray(targets, dtype=np.float64)
+    known = np.isfinite(target)
+    p, y = np.asarray(probabilities, dtype=np.float64)[known], target[known]
+    patients = None if groups is None else np.asarray(groups)[known]
+    positives = int(y.sum())
+    if len(y) < MINIMUM_CASES or min(positives, len(y) - positives) < MINIMUM_EVENTS:
+        raise StatisticRefused(
+            expected(
+                f"at least {MINIMUM_CASES} cases and {MINIMUM_EVENTS} of each class to judge calibration",
+                f"{positives} positive and {len(y) - positives} negative",
+                "add images",
+            )
+        )
+    resampler = Resampler(len(y), patients, resamples, seed)
+    found = ece(p, y, bins)
+    low = None if resampler.patients < MINIMUM_PATIENTS else _lower_bound(p, y, bins, resampler)
+    mean, p95 = ece_null(p, bins, resamples, seed, patients)
+    slope = slope_estimate(p, y, patients)
+    skill = 1 - float(np.mean((p - y) ** 2)) / float(y.mean() * (1 - y.mean()))
+    reasons = _not_met(found, p95, slope, skill)
+    failed = low is not None and low > p95
+    return EceVerdict(
+        verdict="FAIL" if failed else "WARN" if reasons else "PASS",
+        n=len(y),
+        positives=positives,
+        patients=resampler.patients,
+        ece=found,
+        ece_low=low,
+        null_mean=mean,
+        null_p95=p95,
+        slope=slope,
+        brier_skill=skill,
+        reasons=reasons,
+    )
+
+
+def _lower_bound(p: Floats, y: Floats, bins: int, resampler: Resampler) -> float:
+    index = bin_index(p, bin_edges(p, bins))
+    member = np.zeros((len(p), bins))
+    member[np.arange(len(p)), index] = p - y
+    drawn = [np.abs(weights @ member).sum(axis=1) / weights.sum(axis=1) for weights in resampler.blocks()]
+    return float(np.quantile(np.concatenate(drawn), ONE_SIDED))
+
+
+def _not_met(found: float, p95: float, slope: Estimate, skill: float) -> tuple[str, ...]:
+    reasons = []
+    if found > p95:
+        reasons.append(f"ECE {found:.3f} is above {p95:.3f}, which 95 % of perfectly calibrated readers stay below")
+    if slope.low is None or slope.high is None:
+        reasons.append(f"calibration slope {slope.note}")
+    elif not slope.low <= 1 <= slope.high:
+        reasons.append(f"calibration slope {slope.value:.2f} ({slope.low:.2f} to {slope.high:.2f}) is not 1")
+    if skill <= 0:
+        reasons.append(f"Brier skill {skill:.3f}: no better than stating the base rate")
+    return tuple(reasons)

@@ -161,6 +161,7 @@ def require_label(reader: Reader, label: str) -> None:
 
 def _check(reader: Reader, forward: Forward, target: Target, sizes: Sequence[tuple[int, int]]) -> None:
     require_label(reader, target.label)
+    reader.require_gradients(target.method)
     if not all(network.spatial for network in reader.networks):
         raise ExplanationFailed(
             expected("a network with feature maps", f"{reader.card.architecture}, which has none", "train another")

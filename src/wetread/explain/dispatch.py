@@ -7,18 +7,39 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from wetread.errors import ExplanationFailed, UsageError, expected
+from wetread.explain import gradients, perturbation
 from wetread.explain.base import CAM_METHODS, Explanation, Method, Options, RawMap, Target, made
 from wetread.explain.cam import explain_batch, require_label
 from wetread.explain.score import Score
 from wetread.models.guide import Window
 from wetread.models.predict import Forward, Reader
 
-__all__ = ["Maker", "explain_images", "maker_of"]
+__all__ = ["GRADIENT_METHODS", "Maker", "check_target", "explain_images", "maker_of"]
 
 Maker = Callable[[Score, Tensor, Options], list[RawMap | ExplanationFailed]]
 """Makes one raw map, or gives one reason, for each image of (N, 1, height, width) in [0, 1]."""
 
+GRADIENT_METHODS: tuple[Method, ...] = ("gradient-x-input", "smoothgrad", "integrated-gradients", "gradient-shap")
+"""Methods that need the gradient of the score with respect to the pixels."""
+
 _PLACE = "Shows where the score came from, not where disease is."
+
+
+def _lime(score: Score, batch: Tensor, options: Options) -> list[RawMap | ExplanationFailed]:
+    from wetread.explain.lime import lime  # scikit-image takes a second to import
+
+    return lime(score, batch, options)
+
+
+_MAKERS: dict[Method, Maker] = {
+    "gradient-x-input": gradients.gradient_x_input,
+    "smoothgrad": gradients.smoothgrad,
+    "integrated-gradients": gradients.integrated_gradients,
+    "gradient-shap": gradients.gradient_shap,
+    "occlusion": perturbation.occlusion,
+    "rise": perturbation.rise,
+    "lime": _lime,
+}
 
 
 def maker_of(method: Method) -> Maker:
@@ -27,20 +48,27 @@ def maker_of(method: Method) -> Maker:
     Raises:
         UsageError: the method is a class activation map, which needs the reader's forward pass.
     """
-    from wetread.explain import gradients, lime, perturbation
+    if method not in _MAKERS:
+        raise UsageError(expected(f"one of {', '.join(_MAKERS)}", method, "call explain_images"))
+    return _MAKERS[method]
 
-    makers: dict[Method, Maker] = {
-        "gradient-x-input": gradients.gradient_x_input,
-        "smoothgrad": gradients.smoothgrad,
-        "integrated-gradients": gradients.integrated_gradients,
-        "gradient-shap": gradients.gradient_shap,
-        "occlusion": perturbation.occlusion,
-        "rise": perturbation.rise,
-        "lime": lime.lime,
-    }
-    if method not in makers:
-        raise UsageError(expected(f"one of {', '.join(makers)}", method, "call explain_images"))
-    return makers[method]
+
+def check_target(reader: Reader, target: Target, probe: Tensor) -> None:
+    """Refuse a target that ``reader`` allows for no image, at the price of a pass of ``probe`` (1, 1, h, w) or less.
+
+    A class activation map is made of the probe; of the others only what they need is looked at: gradients, or nothing.
+
+    Raises:
+        UsageError: unknown label or layer, or a layer for a method that has none.
+        ExplanationFailed: the reader allows no such map.
+    """
+    size = (int(probe.shape[2]), int(probe.shape[3]))
+    if target.method in CAM_METHODS:
+        explain_batch(reader, reader.forward(probe), target, [size], probe)
+        return
+    _require_no_layer(reader, target)
+    if target.method in GRADIENT_METHODS:
+        gradients.gradients_of(Score(reader, target.label), probe)
 
 
 def explain_images(
@@ -63,16 +91,20 @@ def explain_images(
     """
     if target.method in CAM_METHODS:
         return explain_batch(reader, forward, target, sizes, batch, windows)
-    require_label(reader, target.label)
-    if target.layer is not None:
-        raise UsageError(
-            expected(f"no --layer for {target.method}", target.layer, "leave it out, or choose a class activation map")
-        )
+    _require_no_layer(reader, target)
     raws = maker_of(target.method)(Score(reader, target.label), batch, options or Options())
     found: list[Explanation | ExplanationFailed] = []
     for raw, size, window in zip(raws, sizes, windows or [None] * len(sizes), strict=True):
         found.append(raw if isinstance(raw, ExplanationFailed) else _checked(raw, target, size, window, reader))
     return found
+
+
+def _require_no_layer(reader: Reader, target: Target) -> None:
+    require_label(reader, target.label)
+    if target.layer is not None:
+        raise UsageError(
+            expected(f"no --layer for {target.method}", target.layer, "leave it out, or choose a class activation map")
+        )
 
 
 def _checked(

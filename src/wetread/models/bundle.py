@@ -17,7 +17,16 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
 from wetread.errors import BundleRefused, WetreadError, expected
-from wetread.models.card import BundleCard, Card, GuideSpec, ReaderCard, SegmenterCard, parse_any_card, parse_card
+from wetread.models.card import (
+    BundleCard,
+    Card,
+    ForeignSpec,
+    GuideSpec,
+    ReaderCard,
+    SegmenterCard,
+    parse_any_card,
+    parse_card,
+)
 from wetread.models.readme import card_readme
 from wetread.provenance import atomic_folder, file_sha256
 
@@ -25,12 +34,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from wetread.models.guide import Guide
+    from wetread.models.networks import Network
     from wetread.models.organs import Segmenter
     from wetread.models.outlier import FeatureStatistics
     from wetread.models.predict import Reader
 
 __all__ = [
+    "AUDIT_FILE",
     "HIDING_MARGIN",
+    "PICKLES",
     "ZOO",
     "export_reader",
     "find_reader",
@@ -56,9 +68,14 @@ ZOO = Path(__file__).parent / "zoo"
 AnyCard = TypeVar("AnyCard", ReaderCard, SegmenterCard)
 Module = TypeVar("Module", bound="nn.Module")
 
-_PICKLES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib", ".npy", ".npz"}
+PICKLES = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib", ".npy", ".npz"})
+"""Endings of files that can run code when loaded; none is ever opened."""
+
 HIDING_MARGIN = 0.03
 """How far a mask is widened before it is painted over, share of the shorter side: a border tells of its organ."""
+
+AUDIT_FILE = "audit.json"
+"""The last audit of a reader, beside its card; its pictures stay in the folder of the audit."""
 
 _GATE_FILE = "gate.safetensors"
 _HELD_OUT_FILE = "held-out.safetensors"
@@ -104,7 +121,6 @@ def save_reader(
     """
     import numpy as np
     from safetensors.numpy import save_file as save_arrays
-    from safetensors.torch import save_file
 
     from wetread.models.organs import held_out_arrays
 
@@ -122,9 +138,8 @@ def save_reader(
     with atomic_folder(folder, replace=True, failure=failure) as scratch:
         hashes: dict[str, str] = {}
         for index, network in enumerate(networks):
-            stored = {key: _stored(value) for key, value in network.state_dict().items()}
-            save_file(stored, scratch / network_file(index))
-            hashes[network_file(index)] = file_sha256(scratch / network_file(index))
+            for name in _write_network(network, scratch, index, exact=_foreign(card) is not None):
+                hashes[name] = file_sha256(scratch / name)
         for name, arrays in tables.items():
             save_arrays({key: np.asarray(value) for key, value in arrays.items()}, scratch / name)
             hashes[name] = file_sha256(scratch / name)
@@ -134,6 +149,27 @@ def save_reader(
         (scratch / "card.json").write_text(final.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (scratch / "README.md").write_text(card_readme(final), encoding="utf-8")
     return final
+
+
+def _write_network(network: nn.Module, folder: Path, index: int, *, exact: bool) -> list[str]:
+    """Write one network; return the names of its files. ``exact``: not as float16, which moves the outputs."""
+    from safetensors.torch import save_file
+
+    files: Mapping[str, Path] = getattr(network, "files", {})
+    for name, file in files.items():
+        shutil.copyfile(file, folder / name)
+    if files:
+        return list(files)
+    state = network.state_dict()
+    save_file(
+        {key: value.contiguous() if exact else _stored(value) for key, value in state.items()},
+        folder / network_file(index),
+    )
+    return [network_file(index)]
+
+
+def _foreign(card: BundleCard) -> ForeignSpec | None:
+    return card.foreign if isinstance(card, ReaderCard) else None
 
 
 def _shelves(extra: Sequence[Path]) -> list[Path]:
@@ -199,14 +235,17 @@ def _card_text(folder: Path) -> str:
 
 def _verify(folder: Path, card: BundleCard) -> None:
     """Check that every file of the bundle is listed in the card and has the hash that stands there."""
-    unlisted = [name for name in map(network_file, range(card.networks)) if name not in card.weights]
+    foreign = _foreign(card)
+    graph = foreign is not None and foreign.kind == "onnx"
+    needed = ["model.onnx"] if graph else [network_file(index) for index in range(card.networks)]
+    unlisted = [name for name in needed if name not in card.weights]
     if unlisted:
         raise BundleRefused(
             expected(f"a sha256 for {unlisted[0]} in the card of {folder.name}", "none", "export the reader again")
         )
     for name, wanted in card.weights.items():
         file = folder / name
-        if PurePosixPath(name).name != name or file.suffix != ".safetensors":
+        if PurePosixPath(name).name != name or file.suffix not in (".safetensors", *((".onnx",) if graph else ())):
             raise BundleRefused(expected("plain .safetensors names in the card", repr(name), "export it again"))
         if not file.is_file():
             raise BundleRefused(expected(f"{name} in {folder.name}", "no such file", "copy the whole folder"))
@@ -224,18 +263,28 @@ def load_reader(name: str | Path, shelves: Sequence[Path] = ()) -> Reader:
     """
     from safetensors.numpy import load_file as load_arrays
 
-    from wetread.models.backbones import network_of
     from wetread.models.outlier import FeatureStatistics
     from wetread.models.predict import Reader
 
     folder = find_reader(name, shelves)
     card = load_card(folder)
     _verify(folder, card)
-    networks = [_weighted(network_of(card), folder, card, index) for index in range(card.networks)]
+    networks = [_network(folder, card, index) for index in range(card.networks)]
     gate = folder / _GATE_FILE
     statistics = FeatureStatistics.from_tensors(load_arrays(gate)) if _GATE_FILE in card.weights else None
     guide = load_guide(card.guide, shelves) if card.guide and card.guide.when_reading else None
     return Reader(card, networks, statistics, guide)
+
+
+def _network(folder: Path, card: ReaderCard, index: int) -> Network:
+    from wetread.models.backbones import network_of
+    from wetread.models.foreign_networks import checkpoint_network, graph_network
+
+    if card.foreign is None:
+        return _weighted(network_of(card), folder, card, index)
+    if card.foreign.kind == "onnx":
+        return graph_network(card, folder)
+    return _weighted(checkpoint_network(card), folder, card, index)
 
 
 def load_guide(spec: GuideSpec, shelves: Sequence[Path] = ()) -> Guide:
@@ -317,6 +366,7 @@ def export_reader(name: str | Path, target: Path, shelves: Sequence[Path] = ()) 
     if target.exists():
         raise BundleRefused(expected("a new path to export to", f"{target.name} exists", "choose another"))
     files = [folder / part for part in ("card.json", "README.md", *card.weights)]
+    files += [folder / AUDIT_FILE] if (folder / AUDIT_FILE).is_file() else []
     if target.suffix != ".zip":
         with atomic_folder(target) as scratch:
             for file in files:
@@ -358,7 +408,7 @@ def _unpack(archive_path: Path, scratch: Path) -> None:
 
 
 def _refuse_pickles(names: Sequence[str]) -> None:
-    pickles = [name for name in names if PurePosixPath(name).suffix.lower() in _PICKLES]
+    pickles = [name for name in names if PurePosixPath(name).suffix.lower() in PICKLES]
     if pickles:
         raise BundleRefused(
             expected(
@@ -381,7 +431,7 @@ def import_reader(source: Path, shelf: Path, name: str | None = None) -> Path:
             found = sorted(path.name for path in source.iterdir())
             _refuse_pickles(found)
             card = load_any_card(source)
-            for part in ("card.json", *card.weights):
+            for part in ("card.json", AUDIT_FILE, *card.weights):
                 if (source / part).is_file() and PurePosixPath(part).name == part:
                     shutil.copy2(source / part, scratch / part)
         else:
@@ -394,7 +444,7 @@ def import_reader(source: Path, shelf: Path, name: str | None = None) -> Path:
         if target.exists() or (ZOO / renamed.name).exists():
             raise BundleRefused(expected("a new reader name", f"{renamed.name}, which exists", "give --name"))
         with atomic_folder(target) as folder:
-            for part in card.weights:
+            for part in (*card.weights, *([AUDIT_FILE] if (scratch / AUDIT_FILE).is_file() else [])):
                 shutil.copy2(scratch / part, folder / part)
             (folder / "card.json").write_text(renamed.model_dump_json(indent=2) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(card_readme(renamed), encoding="utf-8")

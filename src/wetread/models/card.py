@@ -16,13 +16,17 @@ from wetread.types import Estimate, ModelIdentity, OperatingPoint, Record, Task
 __all__ = [
     "BundleCard",
     "Card",
+    "ConformalSpec",
     "DataCard",
+    "ForeignSpec",
     "GateSpec",
     "GuideSpec",
     "HeadSpec",
+    "HeatMapStatus",
     "InputSpec",
     "MetricRow",
     "ReaderCard",
+    "ReferenceCheck",
     "SegmenterCard",
     "parse_any_card",
     "parse_card",
@@ -49,10 +53,12 @@ class InputSpec(Record):
 class HeadSpec(Record):
     """The part after the encoder: ``linear``, ``mlp`` (one hidden layer) or ``knn`` (stored cases).
 
+    ``none``: a network made elsewhere, which has its own.
+
     ``pooling``: feature maps are averaged over all places alike, or weighted by learned ``attention``.
     """
 
-    kind: Literal["linear", "mlp", "knn"] = "linear"
+    kind: Literal["linear", "mlp", "knn", "none"] = "linear"
     pooling: Literal["mean", "attention"] = "mean"
     dropout: float = Field(default=0.2, ge=0, lt=1)
     hidden: int = Field(default=256, ge=1)
@@ -97,14 +103,35 @@ class GuideSpec(Record):
         return self.kind in ("crop", "mask")
 
 
+class ConformalSpec(Record):
+    """From which probability on a class cannot be ruled out at an error rate of ``alpha``.
+
+    Keys are classes, or ``L`` and ``no L`` for each label L of a multi-label reader. ``n``: calibration cases.
+    ``conditional`` and ``marginal``: quantile of 1 - p over the cases of that class, or over those of all classes of
+    the same question; None with too few cases, and ``notes`` say so. ``rule``: which of the ordered scores is the
+    quantile. ``cases``: which images were counted.
+    """
+
+    alpha: float = Field(gt=0, lt=1)
+    rule: str
+    cases: str
+    n: dict[str, int]
+    conditional: dict[str, float | None]
+    marginal: dict[str, float | None]
+    notes: tuple[str, ...] = ()
+
+
+Count = int | Literal["unknown"]
+
+
 class DataCard(Record):
-    """What the reader learned from."""
+    """What the reader learned from; ``unknown`` where a reader made elsewhere does not say."""
 
     name: str
     licence: str = "unknown"
     population: str = "unknown"
-    images: int
-    patients: int
+    images: Count
+    patients: Count
     sha256: str
 
 
@@ -115,6 +142,46 @@ class MetricRow(Record):
     split: str
     estimate: Estimate
     operating_point: str | None = None
+
+
+class ReferenceCheck(Record):
+    """How closely a reader made elsewhere reproduced the outputs that its first framework had given.
+
+    ``compared``: what the tolerance is on, logits or probabilities; ``resampled``: whether an image had another
+    size than the input, so that two resampling filters are part of the difference.
+    """
+
+    images: int = Field(ge=1)
+    compared: Literal["logits", "probabilities"]
+    largest_difference: float = Field(ge=0)
+    tolerance: float
+    resampled: bool
+
+
+class ForeignSpec(Record):
+    """What was imported, and how its outputs become logits.
+
+    ``kind``: an ``onnx`` graph, or a ``checkpoint`` of a timm network; ``file`` and ``sha256`` are those of the source.
+    ``outputs`` of the network, of which ``columns`` are the labels in order; two columns of a binary task are the
+    negative and the positive class. ``mean`` and ``std``: one for each channel, applied after ``input``; empty where
+    that says all. ``layout`` of a graph's input. ``features``: the inner output of a graph that is the embedding.
+    ``whole``: a checkpoint that keeps its own classifier. ``thresholds``: it answers with probabilities that were
+    moved so that its operating thresholds lie at 0.5 (torchxrayvision). ``reference``: None if none was given.
+    """
+
+    kind: Literal["onnx", "checkpoint"]
+    file: str
+    sha256: str
+    gives: Literal["logits", "probabilities"]
+    outputs: int = Field(ge=1)
+    columns: tuple[int, ...] = Field(min_length=1)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    features: str | None = None
+    whole: bool = False
+    thresholds: bool = False
+    reference: ReferenceCheck | None = None
 
 
 class BundleCard(Record):
@@ -139,7 +206,7 @@ class BundleCard(Record):
     @property
     def sha256(self) -> str:
         """The hash of the first network's weights: the identity that reads quote."""
-        return self.weights["model.safetensors"]
+        return self.weights.get("model.onnx") or self.weights["model.safetensors"]
 
     @property
     def identity(self) -> ModelIdentity:
@@ -147,10 +214,16 @@ class BundleCard(Record):
         return ModelIdentity(name=self.name, version=self.version, sha256=self.sha256, audit_verdict=self.audit_verdict)
 
 
+HeatMapStatus = Literal["passes", "fails", "not assessable"]
+"""Whether the maps of a method change when the weights are randomised (Adebayo et al. 2018, Arun et al. 2021)."""
+
+
 class ReaderCard(BundleCard):
     """All that is known of a reader.
 
     ``views``: zooms of each image whose logits are averaged; temperature and operating points were chosen with them.
+    ``foreign``: where it was made elsewhere and imported. ``heat_maps``: method -> whether its maps depend on the
+    weights of this reader, as the audit found; a method that fails is hidden in reads and reports.
     """
 
     kind: Literal["reader"] = "reader"
@@ -162,8 +235,11 @@ class ReaderCard(BundleCard):
     temperature: float = Field(default=1.0, gt=0)
     operating_points: tuple[OperatingPoint, ...] = ()
     default_operating_point: str = "youden"
+    conformal: ConformalSpec | None = None
+    heat_maps: dict[str, HeatMapStatus] = Field(default_factory=dict)
     gate: GateSpec | None = None
     guide: GuideSpec | None = None
+    foreign: ForeignSpec | None = None
 
     def operating_point(self, label: str, name: str | None = None) -> OperatingPoint | None:
         """Return the named (or default) operating point of ``label``; None where none was chosen."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, cast
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from wetread.models.card import HeadSpec
 
-__all__ = ["Encoder", "KnnHead", "Network", "PixelEncoder", "PlaceWeights", "SmallCnn", "make_head"]
+__all__ = ["ChannelScale", "Encoder", "KnnHead", "Network", "PixelEncoder", "PlaceWeights", "SmallCnn", "make_head"]
 
 
 class Encoder(Protocol):
@@ -136,11 +138,30 @@ class PlaceWeights(nn.Module):
         return scores.flatten(1).softmax(1).view_as(scores)
 
 
+class ChannelScale(nn.Module):
+    """Standardise each channel by its own mean and standard deviation, which are the card's and no weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean)[None, :, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[None, :, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C, H, W)."""
+        return (x - self.mean) / self.std
+
+
 class Network(nn.Module):
     """An encoder and a head, with learned attention between them or not.
 
-    ``spatial`` tells whether there is a map to explain.
+    ``spatial`` tells whether there is a map to explain, ``differentiable`` whether there are gradients. ``scale``
+    comes before the encoder where the channels of the input differ.
     """
+
+    differentiable = True
 
     def __init__(
         self, encoder: nn.Module, head: nn.Module, spatial: bool = True, attention: PlaceWeights | None = None
@@ -150,10 +171,16 @@ class Network(nn.Module):
         self.head = head
         self.spatial = spatial
         self.attention = attention
+        self.scale: ChannelScale | None = None
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The files that hold the network, by their name in a bundle; none where it has weights to store."""
+        return {}
 
     def attended(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map (N, C, H, W) to what :meth:`features` gives, and the share of attention (N, 1, h, w) if there is any."""
-        maps = cast(Encoder, self.encoder).forward_features(x)
+        maps = cast(Encoder, self.encoder).forward_features(x if self.scale is None else self.scale(x))
         if self.attention is None:
             return maps, None
         share: Tensor = self.attention(maps)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wetread.errors import UsageError, WetreadError, expected
+from wetread.errors import ExplanationFailed, UsageError, WetreadError, expected
 from wetread.models.card import InputSpec, ReaderCard
 from wetread.models.guide import Guide, Window
 from wetread.models.inputs import normalise, to_batch, views_of
@@ -80,6 +80,26 @@ class Reader:
     def softmax(self) -> bool:
         """Whether the outputs are exclusive classes."""
         return self.card.task == "multiclass"
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether all networks give gradients; an ONNX graph gives scores alone."""
+        return all(network.differentiable for network in self.networks)
+
+    def require_gradients(self, method: str) -> None:
+        """Refuse a ``method`` that needs gradients where there are none.
+
+        Raises:
+            ExplanationFailed: names the methods that do without.
+        """
+        if not self.differentiable:
+            raise ExplanationFailed(
+                expected(
+                    f"a network with gradients for {method}",
+                    "an ONNX graph, which gives scores alone",
+                    "use --method occlusion, rise or lime",
+                )
+            )
 
     def organ_masks(self, images: Sequence[Image]) -> list[OrganMasks] | None:
         """Return all organs, bool (rows, columns), of each image that a guided reader is shown; None for others."""

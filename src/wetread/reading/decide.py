@@ -1,15 +1,16 @@
-"""From probabilities to decisions: which operating point, and what to say where there is none."""
+"""From probabilities to decisions: which operating point, what to say where there is none, which answers stay open."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from wetread.errors import UsageError, expected
+from wetread.evaluation.conformal import set_of
 from wetread.evaluation.operating import default_operating_point
 from wetread.models.card import ReaderCard
-from wetread.types import LabelReading, OperatingPoint
+from wetread.types import LabelReading, OperatingPoint, PredictionSet
 
-__all__ = ["Decider"]
+__all__ = ["Decider", "prediction_set"]
 
 _NO_POINT = "No threshold was chosen on validation; 0.5 was used."
 _NOT_NAMED = "This label has no operating point of that name."
@@ -75,3 +76,14 @@ class Decider:
             LabelReading(label=label, probability=None, decision="withheld", reason=reason)
             for label in self._card.labels
         )
+
+
+def prediction_set(card: ReaderCard, labels: Sequence[LabelReading]) -> PredictionSet | None:
+    """Return the answers that the card's conformal quantiles do not rule out; ``labels`` in the card's order.
+
+    None for a card without quantiles and for an image without probabilities.
+    """
+    probabilities = [label.probability for label in labels if label.probability is not None]
+    if card.conformal is None or len(probabilities) < len(card.labels):
+        return None
+    return set_of(card.conformal, probabilities, card.task, card.classes)

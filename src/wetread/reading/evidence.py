@@ -97,13 +97,13 @@ def find_evidence(
 def _maps(
     reader: Reader, computed: Computed, target: Target, indices: Sequence[int]
 ) -> Sequence[Explanation | ExplanationFailed]:
-    from wetread.explain.cam import explain_batch
+    from wetread.explain.dispatch import explain_images
     from wetread.models.predict import Forward
 
     chosen, forward = list(indices), computed.forward
     part = Forward(forward.logits[chosen], tuple(maps[chosen] for maps in forward.features), forward.embeddings[chosen])
     sizes, windows = [computed.sizes[i] for i in chosen], [computed.windows[i] for i in chosen]
     try:
-        return explain_batch(reader, part, target, sizes, computed.batch[chosen], windows)
+        return explain_images(reader, part, target, sizes, computed.batch[chosen], windows)
     except ExplanationFailed as failure:
         return [failure] * len(chosen)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 from wetread.errors import UsageError, expected
 from wetread.imaging import DEFAULT_BUDGET_BYTES
 from wetread.reading.appearance import look_at
-from wetread.reading.decide import Decider
+from wetread.reading.decide import Decider, prediction_set
 from wetread.reading.evidence import Computed, Found, find_evidence, labels_to_explain
 from wetread.reading.feed import Feed, Loaded, ReadFailure, Source, film_png
 from wetread.reading.gate import image_reasons, judge
@@ -37,7 +37,7 @@ class ReadOptions:
 
     ``operating_point`` None: the card's default. ``views``: zooms averaged, 1 to 5; None: as the card says.
     ``pictures`` adds film and heat map PNGs to each result; ``heatmaps`` False leaves out the
-    evidence altogether. ``method``: cam, gradcam, gradcam++ or hirescam.
+    evidence altogether. ``method``: any of ``wetread explain``; those that run the network again take seconds.
     """
 
     operating_point: str | None = None
@@ -216,6 +216,7 @@ def _result(reader: Reader, answer: _Answer, found: Found) -> ReadResult:
         applied=(*answer.item.image.applied, *guide_steps(reader.card.guide, refused=not answer.gate.passed)),
         gate=answer.gate,
         labels=labels,
+        prediction_set=prediction_set(reader.card, labels),
         measures=answer.sizes.measures,
         agreement=answer.sizes.agreement,
         model=reader.card.identity,

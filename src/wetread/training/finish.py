@@ -13,8 +13,9 @@ from wetread import __version__
 from wetread.errors import StatisticRefused
 from wetread.evaluation.auroc import auroc_estimate
 from wetread.evaluation.calibration import fit_temperature
-from wetread.evaluation.operating import choose_operating_points
-from wetread.models.card import DataCard, GateSpec, HeadSpec, InputSpec, MetricRow, ReaderCard
+from wetread.evaluation.conformal import ALPHA, fit_sets
+from wetread.evaluation.operating import DEFAULT_RULES, choose_operating_points
+from wetread.models.card import ConformalSpec, DataCard, GateSpec, HeadSpec, InputSpec, MetricRow, ReaderCard
 from wetread.models.outlier import FeatureStatistics, fit_statistics
 from wetread.models.predict import probabilities_of
 from wetread.provenance import rows_sha256
@@ -25,13 +26,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from wetread.datasets.manifest import Manifest
-    from wetread.types import OperatingPoint
+    from wetread.types import OperatingPoint, Task
 
-__all__ = ["GATE_QUANTILE", "Judged", "make_card", "make_gate", "prediction_table"]
+__all__ = ["GATE_QUANTILE", "Judged", "fit_calibration", "make_card", "make_gate", "prediction_table", "recalibrate"]
 
 GATE_QUANTILE = 0.99
 """Share of validation images that the gate lets through."""
 _COMPONENTS = 64
+_ALSO_CHOSE = "The same images chose settings of the training, so the sets may be somewhat too small."
+_RANKS = ("AUROC", "AUPRC")
+"""Figures of a sigmoid that no temperature changes."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,26 @@ def _points(
     return points
 
 
-def _figures(probabilities: NDArray[np.float64], judged: Judged, labels: tuple[str, ...]) -> list[MetricRow]:
+def fit_calibration(
+    judged: Judged, task: Task, classes: tuple[str, ...], *, alpha: float = ALPHA, seed: int = 0
+) -> tuple[float, ConformalSpec]:
+    """Return temperature and conformal quantiles of ``judged`` images; one image of each patient counts for the latter.
+
+    Raises:
+        StatisticRefused: no known targets.
+    """
+    softmax = task == "multiclass"
+    temperature = fit_temperature(judged.logits, _calibration_targets(judged.targets, softmax), task)
+    probabilities = probabilities_of(judged.logits, temperature, softmax=softmax)
+    patients = None if judged.table["patient"].isna().all() else judged.patients
+    return temperature, fit_sets(
+        probabilities, judged.targets, task, classes, patients=patients, alpha=alpha, seed=seed
+    )
+
+
+def _figures(
+    probabilities: NDArray[np.float64], judged: Judged, labels: tuple[str, ...], split: str = "validation"
+) -> list[MetricRow]:
     rows = []
     for column, label in enumerate(labels):
         known = ~np.isnan(judged.targets[:, column])
@@ -90,7 +113,7 @@ def _figures(probabilities: NDArray[np.float64], judged: Judged, labels: tuple[s
             )
         except StatisticRefused:
             continue  # a label with one class on validation has no AUROC; the operating point said so already
-        rows.append(MetricRow(name=f"AUROC {label}", split="validation", estimate=estimate))
+        rows.append(MetricRow(name=f"AUROC {label}", split=split, estimate=estimate))
     return rows
 
 
@@ -105,9 +128,8 @@ def make_card(
 ) -> ReaderCard:
     """Calibrate on validation and write the card; ``parts`` are architecture, head and input."""
     labels = labels_of(manifest.meta)
-    softmax = manifest.meta.task == "multiclass"
-    temperature = fit_temperature(judged.logits, _calibration_targets(judged.targets, softmax), manifest.meta.task)
-    probabilities = probabilities_of(judged.logits, temperature, softmax=softmax)
+    temperature, sets = fit_calibration(judged, manifest.meta.task, manifest.meta.classes, seed=config.seed)
+    probabilities = probabilities_of(judged.logits, temperature, softmax=manifest.meta.task == "multiclass")
     architecture, head, spec = parts
     points = _points(probabilities, judged, labels, config.operating_points)
     return ReaderCard(
@@ -125,6 +147,7 @@ def make_card(
         temperature=temperature,
         operating_points=tuple(points),
         default_operating_point=points[0].name if points else "youden",
+        conformal=sets.model_copy(update={"notes": (*sets.notes, _ALSO_CHOSE)}),
         gate=gate,
         data=DataCard(
             name=manifest.meta.name,
@@ -138,6 +161,41 @@ def make_card(
         intended_use=config.intended_use,
         limits=config.limits,
         training=history,
+    )
+
+
+def recalibrate(card: ReaderCard, judged: Judged, where: str, *, alpha: float = ALPHA, seed: int = 0) -> ReaderCard:
+    """Return ``card`` with temperature, operating points and conformal quantiles fitted to ``judged`` images.
+
+    ``where`` names them, such as ``val of my-films``. Weights and gate stay. Figures that depend on the old
+    probabilities are left out; known limits and the audit verdict stay.
+
+    Raises:
+        StatisticRefused: no known targets, or a label with one class only.
+    """
+    softmax = card.task == "multiclass"
+    temperature, sets = fit_calibration(judged, card.task, card.classes, alpha=alpha, seed=seed)
+    probabilities = probabilities_of(judged.logits, temperature, softmax=softmax)
+    rules = tuple(dict.fromkeys(point.name for point in card.operating_points)) or DEFAULT_RULES
+    points = [
+        point.model_copy(update={"rule": point.rule.replace("on validation", f"on {where}")})
+        for point in _points(probabilities, judged, card.labels, rules)
+    ]
+    names = [point.name for point in points]
+    default = card.default_operating_point if card.default_operating_point in names else names[0]
+    kept = [row for row in card.metrics if row.name.startswith(_RANKS) and not row.operating_point and not softmax]
+    images = f"{len(judged.logits)} images of {len(np.unique(judged.patients))} patients"
+    limit = f"Probabilities, thresholds and prediction sets were fitted on {where} ({images}) after any audit."
+    return card.model_copy(
+        update={
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "temperature": temperature,
+            "operating_points": tuple(points),
+            "default_operating_point": default,
+            "conformal": sets,
+            "metrics": (*kept, *_figures(probabilities, judged, card.labels, where)),
+            "limits": (*card.limits, limit),
+        }
     )
 
 
