@@ -96,3 +96,15 @@ def test_boxes_are_drawn_where_they_are_in_the_original() -> None:
     assert (columns.min(), columns.max()) == (50, 149)
     np.testing.assert_array_equal(drawn[700, 50], [86, 180, 233])
     np.testing.assert_array_equal(drawn[700, 100], plain[700, 100])  # only the outline
+
+
+def test_a_failed_audit_is_written_below_the_picture() -> None:
+    found = explanation(64, 128)
+    film = np.full((64, 128), 0.5, dtype=np.float32)
+    plain = np.asarray(PilImage.open(io.BytesIO(overlay_png(film, found))))
+    marked = np.asarray(PilImage.open(io.BytesIO(overlay_png(film, found, watermark="DO NOT TRUST"))))
+    assert np.array_equal(marked[: len(plain)], plain)
+    band = marked[len(plain) :]
+    assert len(band) >= 16
+    assert (band == (140, 16, 36)).all(2).mean() > 0.5
+    assert (band > 200).all(2).any()  # the letters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -22,6 +23,7 @@ Maker = Callable[[Score, Tensor, Options], list[RawMap | ExplanationFailed]]
 GRADIENT_METHODS: tuple[Method, ...] = ("gradient-x-input", "smoothgrad", "integrated-gradients", "gradient-shap")
 """Methods that need the gradient of the score with respect to the pixels."""
 
+_RANDOM = "The audit found that maps of this method do not depend on what this reader learned (T7)."
 _PLACE = "Shows where the score came from, not where disease is."
 
 
@@ -90,13 +92,14 @@ def explain_images(
         ExplanationFailed: this reader allows no such map for any image.
     """
     if target.method in CAM_METHODS:
-        return explain_batch(reader, forward, target, sizes, batch, windows)
+        maps = explain_batch(reader, forward, target, sizes, batch, windows)
+        return [_warned(one, reader) for one in maps]
     _require_no_layer(reader, target)
     raws = maker_of(target.method)(Score(reader, target.label), batch, options or Options())
     found: list[Explanation | ExplanationFailed] = []
     for raw, size, window in zip(raws, sizes, windows or [None] * len(sizes), strict=True):
         found.append(raw if isinstance(raw, ExplanationFailed) else _checked(raw, target, size, window, reader))
-    return found
+    return [_warned(one, reader) for one in found]
 
 
 def _require_no_layer(reader: Reader, target: Target) -> None:
@@ -105,6 +108,13 @@ def _require_no_layer(reader: Reader, target: Target) -> None:
         raise UsageError(
             expected(f"no --layer for {target.method}", target.layer, "leave it out, or choose a class activation map")
         )
+
+
+def _warned(found: Explanation | ExplanationFailed, reader: Reader) -> Explanation | ExplanationFailed:
+    """Say of a map that the audit found its method not to depend on what this reader learned."""
+    if isinstance(found, ExplanationFailed) or reader.card.heat_maps.get(found.method) != "fails":
+        return found
+    return replace(found, limits=(_RANDOM, *found.limits))
 
 
 def _checked(

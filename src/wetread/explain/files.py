@@ -314,7 +314,8 @@ class _Done:
                 ]
                 share = shares[self.reader.labels.index(label)]
                 heading = f"{image.facts.name}: {label}, probability {share:.3f}"
-                notes = (f"Reader {card.name} {card.version}. {card.intended_use}", *notes_of(made))
+                about = f"{card.watermark} Reader {card.name} {card.version}. {card.intended_use}".strip()
+                notes = (about, *notes_of(made))
                 name = f"{stem}.{_plain(label)}.sheet.png"
                 (self.out / name).write_bytes(sheet_png(heading, notes, [film, *made, *left_out]))
                 self.sheets.append(name)
@@ -349,7 +350,8 @@ class _Done:
     ) -> MapRecord:
         name = f"{stem}.{_plain(explanation.label)}.{explanation.method}"
         boxes = boxes_of(explanation, self.plan.threshold)
-        (self.out / f"{name}.png").write_bytes(overlay_png(image.pixels, explanation, boxes))
+        watermark = self.reader.card.watermark
+        (self.out / f"{name}.png").write_bytes(overlay_png(image.pixels, explanation, boxes, watermark=watermark))
         np.save(self.out / f"{name}.npy", explanation.map, allow_pickle=False)
         height, width = explanation.map.shape
         return MapRecord(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PilImage
-from PIL import ImageDraw
+from PIL import ImageDraw, ImageFont
 
 from wetread.explain.base import Explanation, fitted_size
 from wetread.types import Box
@@ -44,6 +44,9 @@ _POINTS = (
 )
 _MOST_OPAQUE = 0.65
 """Opacity of the strongest heat: the film must be seen through it."""
+
+_BAND = (140, 16, 36)
+"""The red of the banner on pages of a reader whose audit failed."""
 
 _BOX_COLOUR = (86, 180, 233)
 """Sky blue of the Okabe-Ito palette: apart from the scale for every kind of colour vision."""
@@ -82,8 +85,10 @@ def overlay(film: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.ui
     return ((_WEIGHTED.take(levels, axis=0) + under[..., None]) // 255).astype(np.uint8)
 
 
-def _png(pixels: NDArray[np.uint8], boxes: Sequence[Box] = ()) -> bytes:
+def _png(pixels: NDArray[np.uint8], boxes: Sequence[Box] = (), watermark: str = "") -> bytes:
     picture = PilImage.fromarray(pixels)
+    if watermark:
+        picture = _marked(picture, watermark)
     draw = ImageDraw.Draw(picture)
     thick = max(1, max(pixels.shape[:2]) // 256)
     for box in boxes:
@@ -92,6 +97,16 @@ def _png(pixels: NDArray[np.uint8], boxes: Sequence[Box] = ()) -> bytes:
     target = io.BytesIO()
     picture.save(target, "PNG", compress_level=3)
     return target.getvalue()
+
+
+def _marked(picture: PilImage.Image, text: str) -> PilImage.Image:
+    """The picture with a line of text on a red band below it, as large as the width allows."""
+    size = max(8, min(24, picture.width // max(1, len(text) * 3 // 5)))
+    whole = PilImage.new("RGB", (picture.width, picture.height + 2 * size), _BAND)
+    whole.paste(picture)
+    draw = ImageDraw.Draw(whole)
+    draw.text((picture.width / 2, picture.height + size), text, "white", ImageFont.load_default(size), anchor="mm")
+    return whole
 
 
 def heat_png(explanation: Explanation, longest: int = LONGEST_PIXELS) -> bytes:
@@ -104,10 +119,11 @@ def overlay_png(
     explanation: Explanation,
     boxes: Sequence[Box] = (),
     longest: int = LONGEST_PIXELS,
+    watermark: str = "",
 ) -> bytes:
     """Return the heat (and ``boxes``, in original pixels) over the film; RGB PNG.
 
-    ``pixels``: float32 (rows, columns) in [0, 1] of the original image.
+    ``pixels``: float32 (rows, columns) in [0, 1] of the original image. ``watermark``: a line on a red band below.
     """
     rows, columns = fitted_size(explanation.size, longest)
     film = PilImage.fromarray((np.clip(pixels, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8))
@@ -117,4 +133,4 @@ def overlay_png(
     placed = [
         Box(x=box.x * across, y=box.y * down, width=box.width * across, height=box.height * down) for box in boxes
     ]
-    return _png(overlay(np.asarray(film), explanation.heat_at(longest)), placed)
+    return _png(overlay(np.asarray(film), explanation.heat_at(longest)), placed, watermark)

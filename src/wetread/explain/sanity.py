@@ -245,14 +245,14 @@ def _verdict(found: Sequence[Retention]) -> Verdict:
 
 
 def _sentence(verdict: Verdict, found: Sequence[Retention], n: int) -> str:
-    """Say the verdict in plain words, with the figure that decides it."""
-    worst = max(_judged(found), key=lambda one: _bounds(one.retention)[1])
-    low, high = _bounds(worst.retention)
-    what = "all layers" if worst.share == 1 else f"the upper {worst.share:.0%} of the layers"
-    left = f"{worst.retention.value or 0:.0%} ({low:.0%} to {high:.0%})"
-    figures = f"after destroying {what} {left} of the map was left, n={n}"
+    """Say the verdict in plain words, with the figure that decides it; less than nothing left is nothing."""
+    worst = max(_judged(found), key=lambda one: _bounds(one.retention)[0 if verdict == "fails" else 1])
+    low, high = (max(0.0, bound) for bound in _bounds(worst.retention))
+    depth = "all layers" if worst.share == 1 else f"the upper {worst.share:.0%} of the layers"
+    left = f"with {depth} destroyed, {max(0.0, worst.retention.value or 0):.0%} ({low:.0%} to {high:.0%})"
+    figures = f"{left} of the map was left, n={n}"
     if verdict == "passes":
-        return f"Depends on what the reader has learnt: at most, {figures}."
+        return f"Depends on what the reader has learnt: {figures}."
     if verdict == "fails":
         return f"Does not depend on what the reader has learnt, do not use it: {figures}."
     return f"Dependence on what the reader has learnt could not be decided: {figures}; test more images."

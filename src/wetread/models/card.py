@@ -209,6 +209,11 @@ class BundleCard(Record):
         return self.weights.get("model.onnx") or self.weights["model.safetensors"]
 
     @property
+    def watermark(self) -> str:
+        """What every picture of a reader whose audit failed carries; empty for others."""
+        return "AUDIT FAILED: DO NOT TRUST" if self.audit_verdict.upper().startswith("FAIL") else ""
+
+    @property
     def identity(self) -> ModelIdentity:
         """Name, version, hash and verdict, as they appear in each read."""
         return ModelIdentity(name=self.name, version=self.version, sha256=self.sha256, audit_verdict=self.audit_verdict)
