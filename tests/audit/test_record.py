@@ -32,7 +32,7 @@ def audited(folder: Path, **changes: object) -> AuditResult:
 
 
 def test_the_verdict_and_the_status_of_heat_maps_are_on_the_card_and_in_every_read(folder: Path) -> None:
-    record_audit(folder, audited(folder), {"gradcam": "fails", "hirescam": "passes"})
+    record_audit(folder, audited(folder, heat_maps={"gradcam": "fails", "hirescam": "passes"}))
     reader = load_reader(folder)  # the hashes of the weights still hold
     assert reader.card.audit_verdict == "FAIL T3 on films"
     assert "Audit verdict: FAIL T3 on films" in (folder / "README.md").read_text(encoding="utf-8")
@@ -45,8 +45,8 @@ def test_the_verdict_and_the_status_of_heat_maps_are_on_the_card_and_in_every_re
 
 
 def test_a_second_audit_keeps_what_it_did_not_ask(folder: Path) -> None:
-    record_audit(folder, audited(folder), {"gradcam": "fails"})
-    card = record_audit(folder, audited(folder, verdict="PASS on films", watermark=None), {"hirescam": "passes"})
+    record_audit(folder, audited(folder, heat_maps={"gradcam": "fails"}))
+    card = record_audit(folder, audited(folder, verdict="PASS on films", heat_maps={"hirescam": "passes"}))
     assert card.audit_verdict == "PASS on films"
     assert card.heat_maps == {"gradcam": "fails", "hirescam": "passes"}
 
@@ -54,12 +54,12 @@ def test_a_second_audit_keeps_what_it_did_not_ask(folder: Path) -> None:
 def test_the_verdict_of_another_reader_is_refused(folder: Path) -> None:
     other = load_card(folder).identity.model_copy(update={"sha256": "1" * 64})
     with pytest.raises(BundleRefused, match="expected the audited reader, sha256 111111111111…, got another, "):
-        record_audit(folder, audited(folder, reader=other), {})
+        record_audit(folder, audited(folder, reader=other))
     assert load_card(folder).audit_verdict == "not audited"
 
 
 def test_the_audit_travels_with_the_reader(folder: Path, tmp_path: Path) -> None:
-    record_audit(folder, audited(folder), {})
+    record_audit(folder, audited(folder))
     archive = export_reader(folder, tmp_path / "reader.zip")
     installed = import_reader(archive, tmp_path / "shelf", "copy")
     assert load_card(installed).audit_verdict == "FAIL T3 on films"

@@ -34,7 +34,7 @@ def pair() -> tuple[Material, Material]:
 
 
 def test_a_sign_inside_the_organ_changes_nothing_outside(pair: tuple[Material, Material]) -> None:
-    plain, signed = pair
+    plain, _ = pair
     hidden = hidden_area(plain)
     assert hidden is not None
     seen = [background_views(one, hidden) for one in pair]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wetread.audit.material import Material
 from wetread.audit.pictures import beside, difference_png, film_rgb, png
-from wetread.audit.probes import Told, Views, assessable, told, told_each
+from wetread.audit.probes import CONTROLS, Told, Views, assessable, told_each
 from wetread.audit.result import QUESTIONS, Answered, AuditExample, AuditFigure, AuditLine
 from wetread.audit.thresholds import Thresholds
 from wetread.audit.views import (
@@ -58,6 +58,7 @@ class LabelAnswer:
     why: str
     n: int
     outside: Told | None = None
+    full: Told | None = None
     rho: Estimate | None = None
     bounds: tuple[float, float] | None = None
     figures: tuple[AuditFigure, ...] = ()
@@ -125,7 +126,16 @@ def judged(material: Material, hidden: Hidden | None, index: int, thresholds: Th
         answer, why = "WARN", "facts"
     sentence = _sentence(label, why, material, hidden, outside, rho)
     return LabelAnswer(
-        label, answer, sentence, len(part), outside, rho, (low, high), _figures(probes, rho, hidden), tuple(notes)
+        label,
+        answer,
+        sentence,
+        len(part),
+        outside,
+        full,
+        rho,
+        (low, high),
+        _figures(probes, rho, hidden),
+        tuple(notes),
     )
 
 
@@ -137,9 +147,8 @@ def _asked(part: Material, hidden: Hidden | None, truth: NDArray[np.bool_], seed
     if hidden is not None:
         views |= {"frame": frame, "outline": outline_views(part)}
     together = {name: features for group in views.values() for name, features in group.items()}
-    found = told_each(together, {name: tuple(group) for name, group in views.items()}, truth, part.patients, seed)
-    shuffled = np.random.default_rng([seed, 3]).permutation(truth)
-    return found | {"control": told(around, shuffled, part.patients, seed)}
+    groups = {name: tuple(group) for name, group in views.items()}
+    return told_each(together, groups, truth, part.patients, seed, controls=CONTROLS)
 
 
 def _samples(outside: Told, full: Told, seed: int) -> Floats:
@@ -226,7 +235,6 @@ _NAMES = {
     "frame": "AUROC of the frame alone (outer 5 %)",
     "outline": "AUROC of the organ's outline alone",
     "facts": "AUROC of rows, columns, bits and format of the file",
-    "control": "control: AUROC outside the {organ} for shuffled labels",
 }
 
 
@@ -235,7 +243,10 @@ def _figures(probes: dict[str, Told], rho: Estimate, hidden: Hidden | None) -> t
     named = [
         AuditFigure(what=_NAMES[key].format(organ=organ), estimate=probes[key].auroc) for key in _NAMES if key in probes
     ]
-    return (AuditFigure(what="rho: share of the whole image's AUROC above 0.5", estimate=rho), *named)
+    control = AuditFigure(
+        what=f"control: AUROC outside the {organ} for shuffled labels", estimate=probes["outside"].control
+    )
+    return (AuditFigure(what="rho: share of the whole image's AUROC above 0.5", estimate=rho), *named, control)
 
 
 def _sentence(label: str, why: str, material: Material, hidden: Hidden | None, outside: Told, rho: Estimate) -> str:

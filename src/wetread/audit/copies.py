@@ -26,7 +26,7 @@ SIDE = 128
 """Side of the images that decide, pixels."""
 MIN_HALF, MIN_COARSE = 0.93, 0.965
 """Correlation of registered thumbnails, at half and at full size, from which a pair is looked at closely."""
-MIN_DETAIL = 0.7
+MIN_DETAIL = 0.85
 """Correlation of the fine structure of registered images from which a pair is a copy."""
 ZOOMS = (1.0, 0.95)
 """Shares of an image that its cut copy may show, as first guesses; the registration finds the true one."""

@@ -43,7 +43,8 @@ DEFAULT: Method = "gradcam"
 """The method of reads."""
 
 _FILMS = 40
-_LIME_FILMS = 5
+_LIME_FILMS, _LIME_SAMPLES = 3, 1200
+"""LIME is judged on few films: each costs as much as all other questions about heat maps."""
 _SHOWN = 2
 _MINIMUM = 20
 
@@ -186,7 +187,7 @@ def _deletions(found: QualitySummary) -> list[AuditFigure]:
 
 def _lime(reader: Reader, films: Positives, limits: Thresholds) -> tuple[list[AuditFigure], bool | None, list[str]]:
     """Figures of LIME on a few films, whether it is stable there (None: not known), and what has to be said of it."""
-    raws = maker_of("lime")(Score(reader, films.label), films.batch[:_LIME_FILMS], Options())
+    raws = maker_of("lime")(Score(reader, films.label), films.batch[:_LIME_FILMS], Options(samples=_LIME_SAMPLES))
     made = [raw for raw in raws if isinstance(raw, RawMap)]
     refused = [str(raw) for raw in raws if not isinstance(raw, RawMap)]
     notes = [f"LIME refused {len(refused)} of {len(raws)} films: {refused[0]}"] if refused else []

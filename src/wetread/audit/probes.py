@@ -10,25 +10,29 @@ image and one AUROC for a question: several views do not mean several chances.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wetread.datasets.splits import stratified_folds
 from wetread.evaluation.auroc import auroc, auroc_estimate
+from wetread.evaluation.intervals import unbounded
 from wetread.types import Estimate
 
 __all__ = [
+    "CONTROLS",
     "FOLDS",
     "MINIMUM_PATIENTS",
     "Told",
     "Views",
     "assessable",
+    "between_patients",
     "learned",
     "out_of_fold",
     "patient_folds",
     "told",
+    "told_each",
 ]
 
 Floats = NDArray[np.float64]
@@ -40,23 +44,40 @@ MINIMUM_PATIENTS = 30
 """Patients of each class below which no probe is asked: five folds would learn from fewer than 24."""
 _PENALTIES = 10.0 ** np.arange(-3, 3.5, 0.5)
 """Candidates, in units of the mean eigenvalue of the kernel."""
+CONTROLS = 20
+"""Shuffles of the labels that a decision is compared with."""
+_STUDENT = 2.086
+"""97.5th percentile of Student's t with 20 degrees of freedom: the spread of chance is itself estimated."""
 _CLIP = 5.0
 """Features are standardised and cut here: one odd image must not be a direction of its own."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a probe told: scores (n,) on images that it had not seen, their targets, patients, and the AUROC."""
+    """What a probe told: scores (n,) on images that it had not seen, their targets, patients, and the AUROC.
+
+    ``chance``: AUROC of the same probe for labels that were shuffled between patients, (controls,); empty where that
+    was not asked.
+    """
 
     scores: Floats
     targets: NDArray[np.bool_]
     patients: NDArray[np.str_]
     auroc: Estimate
+    chance: Floats = field(default_factory=lambda: np.empty(0))
 
     @property
     def above_chance(self) -> bool:
-        """Whether the lower bound lies above 0.5."""
-        return self.floor is not None and self.floor > 0.5
+        """Whether the lower bound lies above 0.5, and the value above what shuffled labels give.
+
+        Out-of-fold scores of five folds depend on each other, so that chance alone spreads further than the interval of
+        fixed scores says (Bengio & Grandvalet 2004): the value must exceed 0.5 by Student's quantile of that spread.
+        """
+        if self.floor is None or self.floor <= 0.5 or self.auroc.value is None:
+            return False
+        if not len(self.chance):
+            return True
+        return self.auroc.value - 0.5 > _STUDENT * float(np.sqrt(np.mean((self.chance - 0.5) ** 2)))
 
     @property
     def floor(self) -> float | None:
@@ -69,6 +90,15 @@ class Told:
             return self.auroc.low
         fewest = min(np.unique(self.patients[self.targets == value]).size for value in (True, False))
         return float(0.025 ** (1 / fewest))
+
+    @property
+    def control(self) -> Estimate:
+        """Mean AUROC for shuffled labels, from the least to the largest."""
+        if not len(self.chance):
+            return unbounded(None, len(self.targets), "not asked")
+        low, high = float(self.chance.min()), float(self.chance.max())
+        method = f"{len(self.chance)} shuffles, least to largest"
+        return Estimate(value=float(self.chance.mean()), low=low, high=high, n=len(self.targets), method=method)
 
 
 def assessable(targets: NDArray[np.bool_], patients: NDArray[np.str_]) -> str:
@@ -85,9 +115,11 @@ def patient_folds(targets: NDArray[np.bool_], patients: NDArray[np.str_], seed: 
     return stratified_folds(targets.astype(np.str_), codes, FOLDS, seed)
 
 
-def told(views: Views, targets: NDArray[np.bool_], patients: NDArray[np.str_], seed: int = 0) -> Told:
+def told(
+    views: Views, targets: NDArray[np.bool_], patients: NDArray[np.str_], seed: int = 0, *, controls: int = 0
+) -> Told:
     """Ask what ``views`` of n images tell about ``targets`` (n,)."""
-    return told_each(views, {"all": tuple(views)}, targets, patients, seed)["all"]
+    return told_each(views, {"all": tuple(views)}, targets, patients, seed, controls=controls)["all"]
 
 
 def told_each(
@@ -96,20 +128,47 @@ def told_each(
     targets: NDArray[np.bool_],
     patients: NDArray[np.str_],
     seed: int = 0,
+    *,
+    controls: int = 0,
 ) -> dict[str, Told]:
-    """Ask the same of several groups of views, each named by its views; what they share is computed once."""
-    scores = out_of_fold(views, groups, targets, patient_folds(targets, patients, seed))
+    """Ask the same of several groups of views, each named by its views; what they share is computed once.
+
+    ``controls``: how often the labels are shuffled for comparison.
+    """
+    shuffled = [between_patients(targets, patients, np.random.default_rng([seed, 3, k])) for k in range(controls)]
+    asked = np.stack([targets, *shuffled], axis=1)
+    scores = out_of_fold(views, groups, asked, patient_folds(targets, patients, seed))
     return {
-        name: Told(found, targets, patients, auroc_estimate(found, targets, groups=patients))
+        name: Told(
+            found[:, 0],
+            targets,
+            patients,
+            auroc_estimate(found[:, 0], targets, groups=patients),
+            np.array([auroc(column, truth) for column, truth in zip(found[:, 1:].T, shuffled, strict=True)]),
+        )
         for name, found in scores.items()
     }
+
+
+def between_patients(
+    targets: NDArray[np.bool_], patients: NDArray[np.str_], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Shuffle targets (n,) between patients: what one patient's images have stays together, as far as counts allow."""
+    codes = np.unique(patients, return_inverse=True)[1].reshape(-1)
+    taken, given = (np.argsort(rng.permutation(codes.max() + 1)[codes], kind="stable") for _ in range(2))
+    shuffled = np.empty_like(targets)
+    shuffled[taken] = targets[given]
+    return shuffled
 
 
 def out_of_fold(
     views: Views, groups: Mapping[str, Sequence[str]], targets: NDArray[np.bool_], fold: NDArray[np.int64]
 ) -> dict[str, Floats]:
-    """Score every image by what was learned from the other folds: (n,) for each group, higher means positive."""
-    scores = {name: np.zeros(len(targets)) for name in groups}
+    """Score every image by what was learned from the other folds.
+
+    ``targets``: (n, m), m questions about the same images. Returns (n, m) for each group, higher means positive.
+    """
+    scores = {name: np.zeros(targets.shape) for name in groups}
     for number in np.unique(fold):
         train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         for name, found in learned(views, groups, targets, train, test).items():
@@ -124,26 +183,26 @@ def learned(
     train: NDArray[np.intp],
     test: NDArray[np.intp],
 ) -> dict[str, Floats]:
-    """Scores of the images ``test`` (row numbers) by what the images ``train`` taught, for each group of views."""
+    """Scores (len(test), m) of the images ``test`` (row numbers) by what ``train`` taught, for each group of views."""
     wanted = {view for members in groups.values() for view in members}
     parts = {view: _view_told(views[view], targets[train], train, test) for view in views if view in wanted}
     found = {}
     for name, members in groups.items():
-        total = sum((parts[view][0] for view in members), np.zeros(len(test)))
-        found[name] = total / max(sum(parts[view][1] for view in members), 1e-12)
+        total = sum((parts[view][0] for view in members), np.zeros((len(test), targets.shape[1])))
+        found[name] = total / np.maximum(sum(parts[view][1] for view in members), 1e-12)
     return found
 
 
 def _view_told(
     features: NDArray[np.float32], truth: NDArray[np.bool_], train: NDArray[np.intp], test: NDArray[np.intp]
-) -> tuple[Floats, float]:
-    """Weighted scores of the images ``test`` by one view, both kernels added, and the sum of the weights."""
-    total, weights = np.zeros(len(test)), 0.0
+) -> tuple[Floats, Floats]:
+    """Weighted scores (t, m) of the images ``test`` by one view, both kernels added, and the sums of weights (m,)."""
+    total, weights = np.zeros((len(test), truth.shape[1])), np.zeros(truth.shape[1])
     a, b = _standardised(features[train], features[test])
     for inside, across in _kernels(a, b):
         own, new = _ridge(inside, across, truth.astype(np.float64))
-        weight = _evidence(own, truth)
-        total += weight * new / max(float(own.std()), 1e-12)
+        weight = np.array([_evidence(*pair) for pair in zip(own.T, truth.T, strict=True)])
+        total += weight * new / np.maximum(own.std(axis=0), 1e-12)
         weights += weight
     return total, weights
 
@@ -165,20 +224,24 @@ def _kernels(a: Floats, b: Floats) -> tuple[tuple[Floats, Floats], ...]:
 
 
 def _ridge(inside: Floats, across: Floats, truth: Floats) -> tuple[Floats, Floats]:
-    """Leave-one-out scores of the training images and scores of new ones, both without the mean."""
+    """Leave-one-out scores (n, m) of the training images and scores (t, m) of new ones, both without the mean.
+
+    ``truth``: (n, m); each column gets the penalty with the least leave-one-out error.
+    """
     values, vectors = np.linalg.eigh(inside)
     values = np.clip(values, 0, None)
-    centred = truth - truth.mean()
+    centred = truth - truth.mean(axis=0)
     projected, squares = vectors.T @ centred, vectors * vectors
-    least, own, penalty = np.inf, centred, 0.0
-    for candidate in _PENALTIES * max(float(values.mean()), 1e-12):
-        shrink = values / (values + candidate)
-        leverage = squares @ shrink
-        left_out = (vectors @ (shrink * projected) - leverage * centred) / (1 - leverage + 1e-9)
-        error = float(((centred - left_out) ** 2).sum())
-        if error < least:
-            least, own, penalty = error, left_out, float(candidate)
-    return own, across @ (vectors @ (projected / (values + penalty)))
+    least, own = np.full(truth.shape[1], np.inf), centred.copy()
+    chosen = np.zeros_like(least)
+    for penalty in _PENALTIES * max(float(values.mean()), 1e-12):
+        shrink = values / (values + penalty)
+        leverage = (squares @ shrink)[:, None]
+        left_out = (vectors @ (shrink[:, None] * projected) - leverage * centred) / (1 - leverage + 1e-9)
+        error = ((centred - left_out) ** 2).sum(axis=0)
+        better = error < least
+        least[better], chosen[better], own[:, better] = error[better], penalty, left_out[:, better]
+    return own, across @ (vectors @ (projected / (values[:, None] + chosen)))
 
 
 def _evidence(scores: Floats, truth: NDArray[np.bool_]) -> float:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from wetread.audit.result import AuditResult
 from wetread.errors import BundleRefused, expected
 from wetread.models.bundle import AUDIT_FILE, load_card
-from wetread.models.card import HeatMapStatus, ReaderCard
+from wetread.models.card import ReaderCard
 from wetread.models.readme import card_readme
 from wetread.provenance import atomic_file
 
 __all__ = ["record_audit"]
 
 
-def record_audit(folder: Path, result: AuditResult, heat_maps: Mapping[str, HeatMapStatus]) -> ReaderCard:
+def record_audit(folder: Path, result: AuditResult) -> ReaderCard:
     """Write verdict and heat map status into the card of the reader in ``folder``, and the audit beside it.
 
     Raises:
@@ -32,7 +31,7 @@ def record_audit(folder: Path, result: AuditResult, heat_maps: Mapping[str, Heat
             )
         )
     judged = card.model_copy(
-        update={"audit_verdict": result.verdict, "heat_maps": {**card.heat_maps, **dict(heat_maps)}}
+        update={"audit_verdict": result.verdict, "heat_maps": {**card.heat_maps, **result.heat_maps}}
     )
     written = {
         AUDIT_FILE: result.model_dump_json(indent=2),

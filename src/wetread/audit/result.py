@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from wetread.models.card import HeatMapStatus
 from wetread.types import Estimate, ModelIdentity, Record
 
 __all__ = [
@@ -98,9 +99,9 @@ class AuditLine(Record):
 class AuditResult(Record):
     """One audit, as written to ``audit.json``.
 
-    ``verdict`` is what the reader's card will say, ``headline`` the same for people; ``failed`` are the codes of the
-    failed lines. ``watermark``: the sentence that every output of the reader carries, None where nothing has to be
-    said.
+    ``heat_maps``: what the card is to say of each method (T7). ``verdict`` is what the reader's card will say,
+    ``headline`` the same for people; ``failed`` are the codes of the failed lines. ``watermark``: the sentence that
+    every output of the reader carries, None where nothing has to be said.
     """
 
     schema_version: Literal["1"] = "1"
@@ -112,6 +113,7 @@ class AuditResult(Record):
     organ: str | None
     organ_from: str
     lines: tuple[AuditLine, ...]
+    heat_maps: dict[str, HeatMapStatus] = Field(default_factory=dict)
     verdict: str
     headline: str
     failed: tuple[str, ...] = ()

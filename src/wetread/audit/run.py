@@ -79,11 +79,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Audited:
-    """The result, its pictures, and what the card is to say of each method of heat maps."""
+    """The result and its pictures, PNG by the names that the examples of the lines carry."""
 
     result: AuditResult
     pictures: dict[str, bytes]
-    heat_maps: dict[str, HeatMapStatus]
 
 
 def audit(
@@ -120,6 +119,7 @@ def audit(
         organ=asked.organ,
         organ_from=room.organ_from,
         lines=lines,
+        heat_maps=room.heat_maps,
         verdict=verdict.verdict,
         headline=verdict.headline,
         failed=verdict.failed,
@@ -128,7 +128,7 @@ def audit(
         seconds={name: round(value, 1) for name, value in room.seconds.items()},
         provenance=dict(provenance),
     )
-    return Audited(result, room.pictures, room.heat_maps)
+    return Audited(result, room.pictures)
 
 
 class _Room:

@@ -10,7 +10,7 @@ fewer than :data:`~wetread.audit.probes.MINIMUM_PATIENTS` patients are judged to
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,16 @@ from wetread.audit.background import Pictures
 from wetread.audit.features import GRID
 from wetread.audit.material import Material
 from wetread.audit.pictures import beside, film_rgb, png
-from wetread.audit.probes import MINIMUM_PATIENTS, Views, assessable, learned, out_of_fold, patient_folds, told_each
+from wetread.audit.probes import (
+    CONTROLS,
+    MINIMUM_PATIENTS,
+    Views,
+    assessable,
+    learned,
+    out_of_fold,
+    patient_folds,
+    told_each,
+)
 from wetread.audit.result import QUESTIONS, Answered, AuditExample, AuditFigure, AuditLine
 from wetread.audit.thresholds import Thresholds
 from wetread.audit.views import Hidden, background_views, fact_views, frame_views, full_views, hidden_area
@@ -150,10 +159,7 @@ def _told_apart(
         "facts": bytes_too,
         "full": full_views(part, hidden, around),
     }
-    found = _one_against_rest(groups, codes, count, part.patients, seed)
-    shuffled = np.random.default_rng([seed, 5]).permutation(codes)
-    control = _one_against_rest({"control": groups["all"]}, shuffled, count, part.patients, seed)
-    return found | control
+    return _one_against_rest(groups, codes, count, part.patients, seed)
 
 
 def _one_against_rest(
@@ -163,9 +169,9 @@ def _one_against_rest(
     views = {name: features for group in groups.values() for name, features in group.items()}
     names = {name: tuple(group) for name, group in groups.items()}
     truths = [codes == number for number in range(1 if count == 2 else count)]
-    asked = [told_each(views, names, truth, patients, seed) for truth in truths]
+    asked = [told_each(views, names, truth, patients, seed, controls=CONTROLS) for truth in truths]
     if count == 2:
-        return {name: found.auroc for name, found in asked[0].items()}
+        return {name: found.auroc for name, found in asked[0].items()} | {"control": asked[0]["all"].control}
 
     def mean(weights: Floats) -> Mapping[str, Floats]:
         return {
@@ -175,7 +181,8 @@ def _one_against_rest(
             for name in groups
         }
 
-    return bootstrap(mean, Resampler(len(codes), patients, seed=seed))
+    controls = replace(asked[0]["all"], chance=np.mean([one["all"].chance for one in asked], axis=0)).control
+    return bootstrap(mean, Resampler(len(codes), patients, seed=seed)) | {"control": controls}
 
 
 def _tie(part: Material, codes: NDArray[np.intp], names: tuple[str, ...], index: int, seed: int) -> _Tie:
@@ -330,7 +337,8 @@ def outside_sources(material: Material, seed: int = 0) -> tuple[SourceDrop, ...]
             material.patients[known],
         )
         mixed = truth.any() and not truth.all()
-        within = out_of_fold(views, group, truth, patient_folds(truth, patients, seed))["all"] if mixed else None
+        fold = patient_folds(truth, patients, seed) if mixed else None
+        within = None if fold is None else out_of_fold(views, group, truth[:, None], fold)["all"][:, 0]
         for number, name in enumerate(names):
             here = codes[known] == number
             inside, away, drop, reason = _drop(views, truth, patients, here, within, seed)
@@ -352,7 +360,8 @@ def _drop(
     if reason or within is None:
         none = unbounded(None, n, reason or "one class only")
         return none, none, none, reason or "one class only"
-    away = learned(views, {"all": tuple(views)}, truth, np.flatnonzero(~here), np.flatnonzero(here))["all"]
+    group = {"all": tuple(views)}
+    away = learned(views, group, truth[:, None], np.flatnonzero(~here), np.flatnonzero(here))["all"][:, 0]
     known, wanted, whose = within[here], truth[here], patients[here]
     resampler = Resampler(n, whose, seed=seed)
 

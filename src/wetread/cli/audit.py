@@ -156,7 +156,7 @@ def _record(folder: Path, found: Audited) -> None:
     from wetread.audit.record import record_audit
 
     try:
-        record_audit(folder, found.result, found.heat_maps)
+        record_audit(folder, found.result)
     except WetreadError as error:
         warn(f"the verdict is not on the card: {error}")
 
