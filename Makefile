@@ -103,10 +103,11 @@ audits: $(STAMP)  ## results/audits.csv: the audit of the shipped readers and of
 	$(BIN)/python -m benchmarks.audits --kermany $(WORK)/dataset --covid $(COVID) --out results/audits.csv
 
 planted: $(STAMP)  ## results/planted.csv: how often the audit finds planted shortcuts, and how often it cries wolf (an hour)
-	$(BIN)/python -m benchmarks.planted --data $(KERMANY) --work $(TRUST)/planted --out results/planted.csv
+	mkdir -p $(TRUST)
+	$(BIN)/python -m benchmarks.planted --log $(TRUST)/planted.jsonl --dataset $(WORK)/dataset --out results/planted.csv
 
 leakage: $(STAMP)  ## results/leakage.csv: planted copies across splits, found and missed (minutes)
-	$(BIN)/python -m benchmarks.leakage --data $(KERMANY) --out results/leakage.csv
+	$(BIN)/python -m benchmarks.leakage --dataset $(WORK)/dataset --out results/leakage.csv
 
 lime: $(STAMP)  ## results/lime.csv: LIME on six networks, stable or refused (an hour)
 	$(BIN)/python -m benchmarks.lime --data $(KERMANY) --work $(TRUST)/lime --out results/lime.csv
