@@ -3,9 +3,9 @@
 Each set is a random sample of 300 films of a bank, half of them positive: about what one department collects, and few
 enough that an AUROC of 0.56 is all that stands out from chance; what is found here is found in the 1,000 images of
 an audit. Positives carry a true sign inside the lungs; then a shortcut is planted with a strength and a correlation
-(the probability that a positive carries it, and that a negative does not). *Detected*: T3 does not pass and the
-AUROC outside the organ is above chance (its lower bound, and what shuffled labels give), or T2 fails. Clean sets carry the sign alone. Bars are read over
-all strengths, the weakest of which nobody sees.
+(the probability that a positive carries it, and that a negative does not). *Detected*: T3 does not pass and the AUROC
+outside the organ is above chance (its lower bound, and what shuffled labels give), or T2 fails. Clean sets carry the
+sign alone. Bars are read over all strengths, the weakest of which nobody sees.
 
 Kind *noise* is the noise of one source: who carries it comes from another source, which T2 is told.
 Settings of the probes were chosen on phantoms of other seeds (``TUNED``), and on none of these sets.

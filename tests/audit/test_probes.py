@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wetread.audit.probes import MINIMUM_PATIENTS, _kernels, _ridge, assessable, patient_folds, told, told_each
+from wetread.audit.probes import (
+    CONTROLS,
+    MINIMUM_PATIENTS,
+    _kernels,
+    _ridge,
+    assessable,
+    between_patients,
+    patient_folds,
+    told,
+    told_each,
+)
 from wetread.evaluation.auroc import auroc
 
 
@@ -19,7 +29,8 @@ def test_leave_one_out_in_closed_form_equals_leaving_each_image_out() -> None:
     features = rng.standard_normal((30, 6))
     truth = (features[:, 0] + rng.standard_normal(30) > 0).astype(float)
     inside, across = _kernels(features, rng.standard_normal((5, 6)))[1]
-    own, new = _ridge(inside, across, truth)
+    both = np.stack([truth, 1 - truth], axis=1)
+    own, new = _ridge(inside, across, both)
     centred = truth - truth.mean()
     errors = {}
     for penalty in 10.0 ** np.arange(-3, 3.5, 0.5) * np.linalg.eigvalsh(inside).clip(0).mean():
@@ -31,8 +42,8 @@ def test_leave_one_out_in_closed_form_equals_leaving_each_image_out() -> None:
         whole = across @ np.linalg.solve(inside + penalty * np.eye(30), centred)
         errors[((centred - left_out) ** 2).sum()] = (left_out, whole)
     best, whole = errors[min(errors)]
-    np.testing.assert_allclose(own, best, atol=1e-6)
-    np.testing.assert_allclose(new, whole, atol=1e-6)
+    np.testing.assert_allclose(own, np.stack([best, -best], axis=1), atol=1e-6)
+    np.testing.assert_allclose(new, np.stack([whole, -whole], axis=1), atol=1e-6)
 
 
 def test_kernels_are_products_and_gaussians_of_distances() -> None:
@@ -45,13 +56,26 @@ def test_kernels_are_products_and_gaussians_of_distances() -> None:
 
 
 def test_what_is_told_of_nothing_lies_around_one_half() -> None:
-    """40 labels drawn at random: the mean is 0.5 and the interval is above it in one of forty at most."""
+    """40 labels drawn at random: the mean is 0.5, and above chance are at most two (expected: one)."""
     rng = np.random.default_rng(2)
-    views = {"a": rng.standard_normal((120, 30)).astype(np.float32), "b": rng.random((120, 8)).astype(np.float32)}
-    found = [told(views, rng.permutation(np.arange(120) % 2 == 0), names(120), seed) for seed in range(40)]
+    views = {"a": rng.standard_normal((80, 20)).astype(np.float32), "b": rng.random((80, 8)).astype(np.float32)}
+    found = [
+        told(views, rng.permutation(np.arange(80) % 2 == 0), names(80), seed, controls=CONTROLS) for seed in range(40)
+    ]
     values = np.array([f.auroc.value for f in found])
     assert abs(values.mean() - 0.5) < 3 * values.std() / np.sqrt(40)
-    assert sum(f.above_chance for f in found) <= 3
+    assert sum(f.above_chance for f in found) <= 2
+    chance = np.concatenate([f.chance for f in found])
+    assert chance.std() == pytest.approx(values.std(), rel=0.3)  # shuffled labels spread as labels of nothing do
+
+
+def test_shuffled_labels_keep_the_images_of_a_patient_together() -> None:
+    patients = np.repeat(names(50), 4)
+    targets = np.repeat(np.arange(50) % 2 == 0, 4)
+    shuffled = between_patients(targets, patients, np.random.default_rng(0))
+    assert all(np.unique(shuffled[patients == p]).size == 1 for p in np.unique(patients))
+    assert shuffled.sum() == targets.sum()
+    assert (shuffled != targets).mean() == pytest.approx(0.5, abs=0.2)
 
 
 def test_one_view_that_tells_is_heard_among_views_that_do_not() -> None:

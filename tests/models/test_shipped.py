@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import wetread
+from wetread.audit.result import AuditResult
 from wetread.datasets.phantoms import render, sample_spec, write_dicom
-from wetread.models.bundle import ZOO, list_readers, load_any_card, load_card
+from wetread.models.bundle import AUDIT_FILE, ZOO, list_readers, load_any_card, load_card
 from wetread.types import Image, ImageFacts
 
 NAME = "chest-pneumonia"
@@ -30,10 +31,21 @@ def test_its_card_says_whom_it_has_seen_and_what_is_known_against_it() -> None:
     assert card.data.licence == "CC BY 4.0"
     assert "Research use only" in card.intended_use
     assert any(".956" in limit for limit in card.limits)
-    assert card.audit_verdict == "not audited"
     test = [row for row in card.metrics if row.split == "official test"]
     assert {"AUROC PNEUMONIA", "accuracy", "sensitivity", "specificity"} <= {row.name for row in test}
     assert all(row.estimate.n > 0 for row in test)
+
+
+def test_its_own_audit_is_shipped_with_it_and_failed() -> None:
+    card = load_card(ZOO / NAME)
+    audit = AuditResult.model_validate_json((ZOO / NAME / AUDIT_FILE).read_text(encoding="utf-8"))
+    assert audit.reader.sha256 == card.sha256
+    assert audit.verdict == card.audit_verdict == "FAIL T3 on kermany-cxr test"
+    answers = {line.code: line.answer for line in audit.lines}
+    assert answers["T3"] == "FAIL"  # the label can be told without the lungs
+    assert answers["T4"] != "PASS"  # and nothing shows that this reader does without it
+    assert card.watermark
+    assert card.heat_maps["gradcam"] == "passes"
 
 
 @pytest.mark.parametrize(("folder", "ill"), [("NORMAL", False), ("PNEUMONIA", True)])
