@@ -204,6 +204,8 @@ def _axis(n: int) -> Floats:
 def _step(left: Floats, right: Floats, place: Floats) -> Floats:
     """Change of the place (P, 4) that makes the linearised difference least."""
     warped, weight = _warped(left, place)
+    right = right - right.mean(axis=(1, 2), keepdims=True)
+    warped = warped - warped.mean(axis=(1, 2), keepdims=True)  # or gain and offset could not be told apart in float32
     n, grid = left.shape[1], _axis(left.shape[1])
     down, across = np.gradient(warped, 2 / n, axis=(1, 2))
     down /= place[:, 0, None, None]  # by place in the left image, not in the warped one
@@ -213,7 +215,8 @@ def _step(left: Floats, right: Floats, place: Floats) -> Floats:
     weighted = columns * weight.reshape(len(left), -1, 1)
     normal = np.matmul(weighted.transpose(0, 2, 1), columns).astype(np.float64)
     wanted = np.matmul(weighted.transpose(0, 2, 1), right.reshape(len(left), -1, 1)).astype(np.float64)
-    normal += 1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(6) / 6
+    diagonal = np.arange(len(parts))
+    normal[:, diagonal, diagonal] += 1e-6 * normal[:, diagonal, diagonal] + 1e-3  # a flat film has no direction
     found = np.linalg.solve(normal, wanted)[:, :, 0]
     gain = np.where(np.abs(found[:, 4]) < 0.1, 1.0, found[:, 4])
     return np.clip(found[:, :4] / gain[:, None], -0.1, 0.1).astype(np.float32)

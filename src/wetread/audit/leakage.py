@@ -34,6 +34,8 @@ __all__ = ["Leak", "found_leaks", "leaks"]
 Progress = Callable[[str, int, int], None]
 _CODE = "T1"
 _SHOWN = 4
+_WHOLE = 0.985
+"""Share of the area from which a copy counts as not cut: registration errs by a few tenths of a percent."""
 _CURE = "divide the data set anew, copies and patients together: wetread dataset split DATASET --reset"
 
 
@@ -145,31 +147,39 @@ def _sentence(answer: Answered, found: Leak, nameless: int, splits: list[str]) -
     if answer == "PASS":
         return f"No patient and no image, changed or not, is in two of {between}."
     if answer == "FAIL":
-        counts = [f"{len(found.patients)} patients"] if found.patients else []
-        counts += [f"{len(found.exact)} images, pixel for pixel,"] if found.exact else []
-        counts += [f"{len(found.copies)} changed copies"] if found.copies else []
-        return f"In two of {between}: {', '.join(counts)}; figures on such a split are too good.".replace(",,", ",")
+        counts = [_count(len(found.patients), "patient")] if found.patients else []
+        counts += [f"{_count(len(found.exact), 'image')} pixel for pixel"] if found.exact else []
+        counts += [_count(len(found.copies), "changed copy", "changed copies")] if found.copies else []
+        return f"In two of {between}: {', '.join(counts)}; figures on such a split are too good."
     if found.copies:
-        return f"{len(found.copies)} pairs of images look like one film in two of {between}; look at them."
-    return f"{nameless} images have no patient, so that a patient in two of {between} cannot be ruled out."
+        pairs = _count(len(found.copies), "pair of images looks", "pairs of images look")
+        return f"{pairs} like one film in two of {between}; a person should look."
+    without = _count(nameless, "image has", "images have")
+    return f"{without} no patient, so that a patient in two of {between} cannot be ruled out."
+
+
+def _count(n: int, one: str, several: str = "") -> str:
+    return f"{n} {one if n == 1 else several or one + 's'}"
 
 
 def _notes(manifest: Manifest, scan: pd.DataFrame, found: Leak) -> tuple[str, ...]:
     table = manifest.table
     mirrored = sum(pair.mirrored for pair in found.copies)
-    cut = sum(pair.shown < 0.99 for pair in found.copies)
+    cut = sum(pair.shown < _WHOLE for pair in found.copies)
     notes = [
         f"looked for: the same patient, the same pixels, and the same film scaled, compressed, mirrored or cut "
-        f"({len(found.copies)} pairs, of which {mirrored} mirrored and {cut} cut); rotated copies are not looked for"
+        f"({_count(len(found.copies), 'pair')}, of which {mirrored} mirrored and {cut} cut); rotated copies are not "
+        "looked for"
     ]
     if found.patients:
         notes.append(f"patients in several splits: {len(found.patients)} of {table['patient'].nunique()}")
     unreadable = int(scan["error"].notna().sum())
     if unreadable:
-        notes.append(f"{unreadable} images could not be read and were not compared")
+        notes.append(f"{_count(unreadable, 'image')} could not be read and {'was' if unreadable == 1 else 'were'} "
+                     "not compared")  # fmt: skip
     nameless = int(table["patient"].isna().sum())
     if nameless:
-        notes.append(f"{nameless} images have no patient")
+        notes.append(f"{_count(nameless, 'image has', 'images have')} no patient")
     return (*notes, *manifest.meta.warnings)
 
 
@@ -189,5 +199,5 @@ def _evidence(manifest: Manifest, found: Leak) -> tuple[tuple[AuditExample, ...]
 
 def _change(pair: Registered) -> str:
     words = ["mirrored"] if pair.mirrored else []
-    words += [f"cut to {100 * pair.shown:.0f} % of its area"] if pair.shown < 0.99 else []
+    words += [f"cut to {100 * pair.shown:.0f} % of its area"] if pair.shown < _WHOLE else []
     return f"{' and '.join(words) or 'the same film'}, correlation of the fine structure {pair.detail:.2f}"
