@@ -1,10 +1,11 @@
 """LIME on six kinds of network side by side: does it repeat, does its line hold, does its order beat chance.
 
-Every network learns the same films. Its test films that it calls pneumonia are explained one after the other until
-there are enough maps; those refused are counted with their reason. For each map: the same film with other seeds,
-out-of-sample R2, and AOPC, the mean drop of the log-odds while superpixels are hidden best first (Samek et al., TNNLS
-2017), beside random orders of the same superpixels. The first films are explained the usual way too: probabilities,
-half of the superpixels hidden at a time, numbered from 1 as scikit-image does.
+Every network learns the same films, with an output for each class. Test films are explained one after the other, each
+for the class that the network names, until there are enough maps; those refused are counted with their reason. For each
+map: the same film with other seeds, out-of-sample R2, and AOPC, the mean drop of the log-odds while superpixels are
+hidden best first (Samek et al., TNNLS 2017), beside random orders of the same superpixels. The first films are
+explained the usual way too: probabilities, half of the superpixels hidden at a time, numbered from 1 as scikit-image
+does.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Measured:
 
     path: str
     patient: str
+    label: str
     score: float
     reason: str = ""
     fill: str = ""
@@ -131,7 +133,8 @@ def subset(manifest: Manifest) -> Manifest:
         turn = patients.map({name: place for place, name in enumerate(names)})
         last = turn.sort_values().iloc[min(films, len(turn)) - 1]
         parts.append(table[turn <= last])
-    meta = manifest.meta.model_copy(update={"split": None})  # the recorded one is that of all films
+    # An output for each class, so that either can be explained; the recorded split is that of all films.
+    meta = manifest.meta.model_copy(update={"split": None, "task": "multiclass"})
     return replace(manifest, table=pd.concat(parts), meta=meta)
 
 
@@ -166,24 +169,28 @@ def measured(reader: Reader, manifest: Manifest, log: Path, asked: argparse.Name
     done = {}
     if log.is_file():
         done = {row["path"]: Measured(**row) for row in map(json.loads, log.read_text("utf-8").splitlines())}
-    score, label = Score(reader, reader.labels[0]), reader.labels[0]
-    table = manifest.table[(manifest.table["split"] == "test") & (manifest.table["label"] == label)]
-    table = table.sample(frac=1, random_state=0)
-    maps = tried = 0
-    for path, patient in zip(table["path"], table["patient"], strict=True):
+    table = manifest.table[manifest.table["split"] == "test"].sample(frac=1, random_state=0)
+    maps = 0
+    for tried, (path, patient) in enumerate(zip(table["path"][: asked.most], table["patient"], strict=False), start=1):
         film = done.get(path)
         if film is None:
-            film = measure(score, load(reader, manifest, path), (path, str(patient)), usual=maps < asked.usual)
+            shown = load(reader, manifest, path)
+            film = measure(named(reader, shown), shown, (path, str(patient)), usual=maps < asked.usual)
             with log.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(asdict(film)) + "\n")
-            print(f"{reader.card.name}: film {tried + 1}, {maps} maps, {film.reason or 'explained'}", file=sys.stderr)
-        if film.score <= 0:
-            continue  # called healthy: there is nothing to explain
+            print(f"{reader.card.name}: film {tried}, {maps} maps, {film.reason or 'explained'}", file=sys.stderr)
         yield film
-        tried += 1
         maps += not film.reason
-        if maps >= asked.images or tried >= asked.most:
+        if maps >= asked.images:
             return
+
+
+def named(reader: Reader, film: NDArray[np.float32]) -> Score:
+    """The score of the class that the reader names."""
+    import torch
+
+    logits = reader.forward(torch.from_numpy(film)[None, None], views=1).logits[0]
+    return Score(reader, reader.labels[int(logits.argmax())])
 
 
 def load(reader: Reader, manifest: Manifest, path: str) -> NDArray[np.float32]:
@@ -196,9 +203,7 @@ def measure(score: Score, film: NDArray[np.float32], who: tuple[str, str], *, us
     import torch
 
     batch = torch.from_numpy(film)[None, None]
-    known = Measured(*who, score=float(score(batch)[0]))
-    if known.score <= 0:
-        return known
+    known = Measured(*who, label=score.label, score=float(score(batch)[0]))
     maps: list[RawMap] = []
     seconds = []
     for seed in SEEDS:
@@ -206,7 +211,7 @@ def measure(score: Score, film: NDArray[np.float32], who: tuple[str, str], *, us
         (found,) = lime(score, batch, Options(seed=seed))
         seconds.append(time.process_time() - begin)
         if isinstance(found, ExplanationFailed):
-            return replace(known, reason=reason_of(found))
+            return replace(known, reason=reason_of(found, score.label))
         maps.append(found)
     pieces = divide(film)
     chosen = choose_fill(score, film, pieces)
@@ -229,10 +234,10 @@ def measure(score: Score, film: NDArray[np.float32], who: tuple[str, str], *, us
     )
 
 
-def reason_of(failure: ExplanationFailed) -> str:
+def reason_of(failure: ExplanationFailed, label: str) -> str:
     """Which refusal it was, without its numbers."""
     text = str(failure)
-    return "no fill lowers the score" if text.startswith("expected a fill") else text.split(",")[0]
+    return f"no fill lowers the score of {label}" if text.startswith("expected a fill") else text.split(",")[0]
 
 
 def weights_of(pieces: Superpixels, found: RawMap) -> NDArray[np.float64]:
@@ -312,10 +317,10 @@ def figures_of(name: str, reader: Reader, films: Sequence[Measured]) -> list[Fig
     start = "random weights" if plan.weights else "ImageNet weights"
     protocol = (
         f"{reader.card.architecture} at {plan.size} px from {start}, {reader.card.data.images} Kermany training films; "
-        "test films called pneumonia, in random order; intervals: bootstrap over patients"
+        "test films in random order, each explained for the class that is named; intervals: bootstrap over patients"
     )
     maps, refused = [film for film in films if not film.reason], [film for film in films if film.reason]
-    (judged,) = [row.estimate for row in reader.card.metrics if row.name.startswith("AUROC")]
+    judged = next(row.estimate for row in reader.card.metrics if row.name.startswith("AUROC"))
     rows = [
         _figure(f"{name}: AUROC on validation films", judged, "AUROC", protocol, ">= 0.9"),
         Figure(f"{name}: maps", len(maps), "films", protocol, len(films), bar=">= 20"),
@@ -323,6 +328,9 @@ def figures_of(name: str, reader: Reader, films: Sequence[Measured]) -> list[Fig
     for reason in sorted({film.reason for film in refused}) or ["any reason"]:
         count = sum(film.reason == reason for film in refused)
         rows.append(Figure(f"{name}: refused, {reason}", count, "films", protocol, len(films)))
+    for label in sorted({film.label for film in maps}):
+        count = sum(film.label == label for film in maps)
+        rows.append(Figure(f"{name}: maps for {label}", count, "films", protocol, len(maps)))
     return rows + (_figures_of_maps(name, maps, protocol) if maps else [])
 
 

@@ -57,6 +57,7 @@ PROTOCOL = (
 )
 
 Pixels = NDArray[np.float32]
+Stored = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,20 @@ class Outcome:
         return "FAIL" in (self.t2, self.t3)
 
 
+def _stored(film: Pixels) -> Stored:
+    """As a file of 8 bits holds it: all films of a set go through the same rounding."""
+    return np.asarray(np.rint(film * np.float32(255)), np.uint8)
+
+
+def _shown(film: Stored) -> Pixels:
+    return film.astype(np.float32) / np.float32(255)
+
+
 class Bank:
     """Films with masks, each as it is and with every sign, measured once."""
 
     def __init__(self, films: Sequence[Pixels], masks: Sequence[NDArray[np.bool_]]) -> None:
-        self.films, self.masks = list(films), list(masks)
-        self.patients = [str(i) for i in range(len(self.films))]
+        self.films, self.masks = [_stored(film) for film in films], list(masks)
 
     @cached_property
     def plain(self) -> Material:
@@ -112,17 +121,21 @@ class Bank:
         return self._measured(self.films)
 
     @cached_property
-    def signed(self) -> list[tuple[list[Pixels], Material]]:
+    def signed(self) -> list[tuple[list[Stored], Material]]:
         """The films with each of :data:`SIGNS`."""
         found = []
         for kind, strength in SIGNS:
-            spec = PlantSpec(kind=kind, strength=strength, correlation=1.0, seed=SEED)
-            films, _ = planted_pixels(self.films, [1] * len(self.films), self.patients, spec, self.masks)
+            films = []
+            for number, (film, mask) in enumerate(zip(self.films, self.masks, strict=True)):
+                spec = PlantSpec(kind=kind, strength=strength, correlation=1.0, seed=SEED + number)
+                changed, _ = planted_pixels([_shown(film)], [1], ["patient"], spec, [mask])
+                films.append(_stored(changed[0]))
             found.append((films, self._measured(films)))
         return found
 
-    def _measured(self, films: Sequence[Pixels]) -> Material:
-        return material_of_arrays(films, np.zeros((len(films), 1), np.float32), masks=self.masks)
+    def _measured(self, films: Sequence[Stored]) -> Material:
+        none = np.zeros((len(films), 1), np.float32)
+        return material_of_arrays([_shown(film) for film in films], none, masks=self.masks)
 
     def material(self, case: Case) -> Material:
         """The set of a case. Only films that carry the shortcut are measured again."""
@@ -135,13 +148,14 @@ class Bank:
         texture = np.where(positive[:, None, None, None], other.texture, part.texture)
         sources = None
         if case.kind:
-            shown = [films[row] if yes else self.films[row] for row, yes in zip(rows, positive, strict=True)]
+            shown = [_shown(films[i] if yes else self.films[i]) for i, yes in zip(rows, positive, strict=True)]
             spec = PlantSpec.model_validate(
                 {"kind": case.kind, "strength": case.strength, "correlation": case.correlation, "seed": case.seed}
             )
             shown, carries = planted_pixels(shown, positive.astype(float), list(range(len(rows))), spec)
             for i in np.flatnonzero(carries):
-                grey[i], texture[i] = on_grid(shown[i]), texture_of(shown[i])
+                film = _shown(_stored(shown[i]))
+                grey[i], texture[i] = on_grid(film), texture_of(film)
             sources = np.where(carries, "site B", "site A") if case.kind == "noise" else None
         targets = positive[:, None].astype(np.float32)
         return replace(part, grey=grey, texture=texture, targets=targets, sources=sources)

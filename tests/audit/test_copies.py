@@ -59,7 +59,7 @@ def test_gain_and_offset_do_not_matter_and_what_is_not_common_counts_for_nothing
     np.testing.assert_allclose(place, start, atol=1e-3)
     fit, _ = register(whole[None], whole[None], np.array([[1, 0.39, 1, 0.39]], np.float32), 0)
     assert fit[0] != 0  # 80 % are common
-    fit, _ = register(whole[None], whole[None], np.array([[1.4, 0.4, 1.4, 0.4]], np.float32), 0)
+    fit, _ = register(whole[None], whole[None], np.array([[1.4, 0.5, 1.4, 0.5]], np.float32), 0)
     assert fit[0] == 0
 
 

@@ -32,9 +32,11 @@ def test_grain_is_the_logarithm_of_the_standard_deviation_of_noise_whatever_lies
 
 
 def test_a_ramp_has_differences_of_its_slope_and_twice_that_two_pixels_apart() -> None:
-    ramp = np.tile(np.arange(256, dtype=np.float32) / 512, (256, 1))
-    np.testing.assert_allclose(np.exp(of("edges", ramp)), 1 / 512 + 1e-4, rtol=1e-4)
-    np.testing.assert_allclose(of("sharpness", ramp), np.log((1 / 512 + 1e-4) / (2 / 512 + 1e-4)), rtol=1e-3)
+    ramp = np.tile(np.arange(256, dtype=np.float32) / np.float32(512), (256, 1)).astype(np.float32)
+    slope = np.exp(of("edges", ramp)).astype(np.float64)
+    ratio = of("sharpness", ramp).astype(np.float64)
+    np.testing.assert_allclose(slope, 1 / 512 + 1e-4, rtol=1e-4)
+    np.testing.assert_allclose(ratio, np.log((1 / 512 + 1e-4) / (2 / 512 + 1e-4)), rtol=1e-3)
 
 
 def test_blocks_are_seen_on_the_grid_of_eight_pixels_and_nowhere_else() -> None:

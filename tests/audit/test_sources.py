@@ -41,7 +41,8 @@ def test_a_source_that_is_told_and_goes_with_the_label_fails() -> None:
     assert line.answer == "FAIL"
     assert "can be told without the organ" in line.sentence
     sorting = next(f.estimate for f in line.figures if "sorting by source" in f.what)
-    assert sorting.value == pytest.approx(0.9, abs=0.05)
+    by_hand = (tied[positive].mean() + (~tied)[~positive].mean()) / 2  # the area under a curve of one corner
+    assert sorting.value == pytest.approx(by_hand, abs=0.02)
     assert any("north: " in note and "south: " in note for note in line.notes)
     assert {example.picture for example in line.examples} == set(pictures)
 
@@ -88,23 +89,28 @@ def test_three_sources_are_asked_one_against_the_rest() -> None:
 
 
 def test_a_sign_that_means_the_opposite_elsewhere_is_lost_in_the_source_left_out() -> None:
-    """In the south a dark film is positive, in the north and the west a light one."""
-    rng = np.random.default_rng(1)
-    found, _ = material(150, sign=False)
-    where = np.arange(150) % 3
-    light = rng.random(150) < 0.5
-    positive = np.where(where == 2, ~light, light)
-    grey = found.grey.copy()
-    grey[light, 40:90, 40:90] += 60
-    names = np.array(["north", "west", "south"])[where]
-    changed = replace(found, grey=grey, targets=positive[:, None].astype(np.float32), sources=names)
+    """In the south, whose films are striped, a light patch is negative; one label in ten is wrong everywhere."""
+    found, _ = material(240, sign=False)
+    where, light = np.arange(240) % 3, np.arange(240) // 3 % 2 == 0
+    positive = np.where(where == 2, ~light, light) ^ (np.random.default_rng(0).random(240) < 0.1)
+    grey = found.grey.astype(int)
+    grey[light, 30:80, 40:90] += 60
+    grey[where == 2, ::4] -= 100
+    changed = replace(
+        found,
+        grey=np.clip(grey, 0, 255).astype(np.uint8),
+        targets=positive[:, None].astype(np.float32),
+        sources=np.array(["north", "west", "south"])[where],
+    )
     drops = {one.source: one for one in outside_sources(changed)}
     south, north = drops["south"], drops["north"]
     assert south.outside.value is not None
     assert south.outside.value < 0.2
     assert south.drop.low is not None
-    assert south.drop.low > 0.1
-    assert north.n == 50
+    assert south.drop.low > 0.5
+    assert north.drop.low is not None
+    assert north.drop.low < 0.05
+    assert (north.label, north.n) == ("positive", 80)
     assert outside_sources(found) == ()
 
 

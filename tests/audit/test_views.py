@@ -86,7 +86,7 @@ def test_the_frame_sees_the_outer_five_percent_alone() -> None:
         image[edge:-edge, edge:-edge] = 0.9
     targets = np.zeros((3, 1), np.float32)
     seen = [frame_views(material_of_arrays(shown, targets))["frame"] for shown in (images, inner)]
-    np.testing.assert_array_equal(*seen)
+    np.testing.assert_array_equal(seen[0], seen[1])
     inner[0][0, 0:20] = 0.9
     assert not np.array_equal(seen[0], frame_views(material_of_arrays(inner, targets))["frame"])
 
@@ -110,5 +110,5 @@ def test_facts_without_content_do_not_know_bytes() -> None:
     facts[:, 4:] *= 7
     other = replace(found, facts=facts)
     seen = [fact_views(one, content=False)["file"] for one in (found, other)]
-    np.testing.assert_array_equal(*seen)
+    np.testing.assert_array_equal(seen[0], seen[1])
     assert not np.array_equal(fact_views(found, content=True)["file"], fact_views(other, content=True)["file"])

@@ -258,7 +258,7 @@ def test_an_unknown_operating_point_lists_those_there_are(read: Cli, tmp_path: P
 
 def test_an_unknown_method_and_too_many_views(read: Cli, tmp_path: Path) -> None:
     film = write_films(tmp_path, 1)[0]
-    assert "one of cam, gradcam" in read(film, "--method", "lime").stderr
+    assert "one of cam, gradcam" in read(film, "--method", "lemon").stderr
     result = read(film, "--views", "9", "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "1 to 5 views, got 9" in result.stderr

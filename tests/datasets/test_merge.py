@@ -53,9 +53,7 @@ def test_a_class_of_one_set_alone_can_be_renamed(both: list[Manifest]) -> None:
 
 
 def test_what_cannot_be_merged_is_refused(both: list[Manifest]) -> None:
-    with pytest.raises(
-        DatasetRefused, match="expected classes among NORMAL, PNEUMONIA, got COVID-19, No Finding"
-    ):
+    with pytest.raises(DatasetRefused, match="expected classes among NORMAL, PNEUMONIA, got COVID-19, No Finding"):
         merge(both, "x", ["NORMAL", "PNEUMONIA"], {})
     with pytest.raises(UsageError, match="expected at least two data sets of different names, got children"):
         merge(both[:1], "x", ["NORMAL", "PNEUMONIA"], {})
