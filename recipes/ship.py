@@ -2,7 +2,9 @@
 
 Run by ``make zoo`` after ``make kermany`` and ``make zoo-guided`` after ``make guides`` (readers, with their one look
 at the test split) and by ``make zoo-lungs`` after ``make lungs`` (a segmenter, with the scores of the folds). The
-bundle is the run's own; only its name, those figures and the known limits of its recipe are put into the card.
+bundle is the run's own; only its name, those figures and the known limits of its recipe are put into the card, and,
+for a run that has none, the conformal quantiles of its validation images. ``make audits`` then audits what is on the
+shelf, and ``--audit`` puts the answer into the bundle that was audited.
 """
 
 from __future__ import annotations
@@ -13,10 +15,14 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+from wetread.audit.record import record_audit
+from wetread.audit.result import AuditResult
+from wetread.evaluation.conformal import fit_sets
 from wetread.evaluation.result import EvaluationResult, HiddenResult
 from wetread.models.bundle import ZOO, export_reader, load_any_card
-from wetread.models.card import Card, MetricRow, SegmenterCard, parse_any_card
+from wetread.models.card import Card, MetricRow, ReaderCard, SegmenterCard, parse_any_card
 from wetread.models.readme import card_readme
+from wetread.training.finish import ALSO_CHOSE
 
 POINT_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "f1", "kappa", "mcc")
 LABEL_METRICS = ("auroc", "auprc", "brier", "ece")
@@ -24,15 +30,26 @@ LABEL_METRICS = ("auroc", "auprc", "brier", "ece")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="finished run folder; a reader's has test-results.json")
+    parser.add_argument("run", type=Path, nargs="?", help="finished run folder; a reader's has test-results.json")
     parser.add_argument("--name", default="chest-pneumonia")
     parser.add_argument("--folds", type=Path, help="for a segmenter: the run with the same recipe in folds")
     parser.add_argument("--evaluation", type=Path, help="folder of `wetread evaluate --out`, else the run itself")
     parser.add_argument("--recipe", type=Path, help="take the known limits from this recipe, as it reads now")
+    parser.add_argument("--audit", type=Path, help="audit.json of the reader on the shelf: recorded, nothing shipped")
     parser.add_argument("--shelf", type=Path, default=ZOO)
     asked = parser.parse_args()
+    if asked.audit:
+        result = AuditResult.model_validate_json(asked.audit.read_text(encoding="utf-8"))
+        print(f"{asked.name}: {record_audit(asked.shelf / asked.name, result).audit_verdict}")
+        return
+    if asked.run is None:
+        parser.error("name a run folder, or an --audit")
     card = load_any_card(asked.run / "reader")
-    figures = fold_rows(asked.folds) if isinstance(card, SegmenterCard) else test_rows(asked.run, asked.evaluation)
+    if isinstance(card, SegmenterCard):
+        figures = fold_rows(asked.folds)
+    else:
+        figures = test_rows(asked.run, asked.evaluation)
+        card = card if card.conformal else with_sets(card, asked.run)
     shipped = card.model_copy(update={"name": asked.name, "metrics": (*card.metrics, *figures)})
     if asked.recipe:
         limits = tomllib.loads(asked.recipe.read_text(encoding="utf-8"))["limits"]
@@ -40,6 +57,20 @@ def main() -> None:
     target = asked.shelf / asked.name
     put(asked.run / "reader", shipped, target)
     print(f"{target}: sha256 {shipped.sha256}")
+
+
+def with_sets(card: ReaderCard, run: Path) -> ReaderCard:
+    """The card with the conformal quantiles of the run's validation images, as training writes them today."""
+    import numpy as np
+    import pandas as pd
+
+    table = pd.read_parquet(run / "predictions.parquet")
+    table = table[(table["split"] == "val") & ~table["gated"].astype(bool)]
+    probabilities = table[[f"probability_{label}" for label in card.labels]].to_numpy(dtype=np.float64)
+    targets = np.stack([(table["target"] == label).to_numpy(dtype=np.float64) for label in card.labels], axis=1)
+    patients = table["patient"].fillna(table["image"]).astype(str).to_numpy(dtype=np.str_)
+    sets = fit_sets(probabilities, targets, card.task, card.classes, patients=patients)
+    return card.model_copy(update={"conformal": sets.model_copy(update={"notes": (*sets.notes, ALSO_CHOSE)})})
 
 
 def fold_rows(run: Path) -> list[MetricRow]:

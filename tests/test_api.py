@@ -73,6 +73,13 @@ def test_options_change_by_copy(loaded: wetread.LoadedReader, tmp_path: Path) ->
         wetread.load(shared_bundle(), operatingpoint="youden")
 
 
+def test_explain_offers_every_method(loaded: wetread.LoadedReader) -> None:
+    film = image_from(phantom(101).image)
+    assert loaded.explain(film, method="occlusion").method == "occlusion"
+    with pytest.raises(UsageError, match="one of .*lime.*, got 'lemon'"):
+        loaded.explain(film, method="lemon")  # type: ignore[arg-type]
+
+
 def test_explain_gives_a_map_of_the_film(loaded: wetread.LoadedReader) -> None:
     explanation = loaded.explain(image_from(phantom(101).image), method="hirescam")
     assert explanation.label == "pneumonia"

@@ -107,15 +107,16 @@ class LoadedReader:
         return read_images(self.reader, find_sources([Path(path) for path in given]), self.options)
 
     def explain(self, image: PathLike | Image, label: str | None = None, method: Method | None = None) -> Explanation:
-        """Return the heat map of one label (default: the first) whatever the gate and the score say.
+        """Return the heat map of one label (default: the first) by any method, whatever the gate and the score say.
 
         Raises:
             ImageRefused: the file cannot be read.
             UsageError: unknown label or method.
             ExplanationFailed: no map can be made.
         """
+        from wetread.errors import ExplanationFailed
         from wetread.explain.base import Target
-        from wetread.explain.cam import explain
+        from wetread.explain.dispatch import explain_images
         from wetread.imaging import load_image
 
         loaded = image if isinstance(image, Image) else load_image(image, budget_bytes=self.options.budget_bytes)
@@ -123,8 +124,11 @@ class LoadedReader:
         batch = self.reader.prepare([loaded], masks)
         target = Target(label or self.reader.labels[0], method or self.options.method)  # type: ignore[arg-type]
         rows, columns = loaded.pixels.shape
-        (window,) = self.reader.windows(masks) or [None]
-        return explain(self.reader, self.reader.forward(batch), 0, target, (rows, columns), batch, window)
+        forward = self.reader.forward(batch)
+        (found,) = explain_images(self.reader, forward, target, [(rows, columns)], batch, self.reader.windows(masks))
+        if isinstance(found, ExplanationFailed):
+            raise found
+        return found
 
     def __repr__(self) -> str:
         card = self.card

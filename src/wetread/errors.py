@@ -22,6 +22,8 @@ Every message reads *expected X, got Y; do Z* and carries no patient data.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 __all__ = [
     "BundleRefused",
     "DatasetRefused",
@@ -84,7 +86,14 @@ class BundleRefused(InputRefused):
 
 
 class ExplanationFailed(WetreadError):
-    """A heat map that could not be made; never replaced by a blank one."""
+    """A heat map that could not be made; never replaced by a blank one.
+
+    ``details``: the figures that decided it, by name.
+    """
+
+    def __init__(self, message: str, details: Mapping[str, float] | None = None) -> None:
+        super().__init__(message)
+        self.details = dict(details or {})
 
 
 class StatisticRefused(WetreadError):

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.lime import (
     DELETED,
     FILMS,
     Measured,
     _figures_of_maps,
+    _figures_of_refusals,
     agreement,
     aopc,
     measure,
@@ -98,6 +101,21 @@ def test_refusals_are_counted_with_their_reason() -> None:
     assert found.reason == "no fill lowers the score of finding"
     assert found.score > 0
     assert not found.samples
+
+
+def test_a_weak_map_is_refused_and_its_figures_are_kept() -> None:
+    def noise(x: Tensor) -> Tensor:
+        return (10 + torch.sin(1e4 * x.sum((1, 2)))) * (x.mean((1, 2)) > 0.1)
+
+    found = measure(score_of(noise), a_film(), ("film.png", "somebody"), usual=True)
+    assert found.reason == "the line explains too little"
+    assert len(found.r2) == 1
+    assert found.r2[0] < 0.85
+    assert found.weak is not None
+    assert found.weak["r2"] < 0.85
+    assert measure(score_of(noise), a_film(), ("film.png", "somebody"), usual=False).weak is None
+    rows = {row.what: row.value for row in _figures_of_refusals("net", [found] * 12, "protocol")}
+    assert rows["net: R2 of refused lines"] == pytest.approx(found.r2[0])
 
 
 def films(n: int = 12) -> list[Measured]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.reporting import cardiac_examples, examples
+from tests.reporting import cardiac_examples, examples, trust_examples
 from tests.reporting.browser import (
     DARK,
     LIGHT,
@@ -51,6 +51,8 @@ SHOTS: dict[str, tuple[Callable[[], str], tuple[int, int], tuple[str, ...]]] = {
     "index": (lambda: render_index(examples.worklist()), (1360, 1080), LIGHT),
     "check": (lambda: render_check(examples.check()), (1360, 1400), LIGHT),
     "evaluation": (_evaluation, (1360, 1900), LIGHT),
+    "audit": (trust_examples.audit_page, (1360, 1500), LIGHT),
+    "compare": (trust_examples.compare_page, (1360, 1000), LIGHT),
     "training": (lambda: render_training(examples.training()), (1360, 1500), DARK),
 }
 

@@ -187,7 +187,8 @@ def _deletions(found: QualitySummary) -> list[AuditFigure]:
 
 def _lime(reader: Reader, films: Positives, limits: Thresholds) -> tuple[list[AuditFigure], bool | None, list[str]]:
     """Figures of LIME on a few films, whether it is stable there (None: not known), and what has to be said of it."""
-    raws = maker_of("lime")(Score(reader, films.label), films.batch[:_LIME_FILMS], Options(samples=_LIME_SAMPLES))
+    options = Options(samples=_LIME_SAMPLES, accept_weak=True)
+    raws = maker_of("lime")(Score(reader, films.label), films.batch[:_LIME_FILMS], options)
     made = [raw for raw in raws if isinstance(raw, RawMap)]
     refused = [str(raw) for raw in raws if not isinstance(raw, RawMap)]
     notes = [f"LIME refused {len(refused)} of {len(raws)} films: {refused[0]}"] if refused else []

@@ -42,6 +42,9 @@ def command(
     fill: Annotated[
         str | None, typer.Option(help="What hidden pixels become: blur, mean (grey) or black [blur].")
     ] = None,
+    accept_weak: Annotated[
+        bool, typer.Option("--accept-weak", help="Show LIME maps that describe the reader badly too, with a warning.")
+    ] = False,
     threshold: Annotated[
         float | None, typer.Option(help="Boxes around heat above this share of the maximum [Otsu's rule].")
     ] = None,
@@ -69,7 +72,7 @@ def command(
         raise UsageError(expected("--threshold between 0 and 1", threshold, "give a share of the maximum"))
     if neighbours < 1:
         raise UsageError(expected("--neighbours of at least 1", neighbours, "leave --cases out to have none"))
-    options = _options(samples, seed, fill)
+    options = _options(samples, seed, fill, accept_weak=accept_weak)
     files = find_images(paths)
     settings = load_settings()
     prepare_torch(settings.runtime.threads)
@@ -93,7 +96,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _options(samples: int | None, seed: int, fill: str | None) -> Options:
+def _options(samples: int | None, seed: int, fill: str | None, *, accept_weak: bool) -> Options:
     from wetread.explain.base import Options
     from wetread.explain.perturbation import FILLS, Fill
 
@@ -103,7 +106,7 @@ def _options(samples: int | None, seed: int, fill: str | None) -> Options:
         raise UsageError(expected("--seed of 0 or more", seed, "give a whole number"))
     if fill is not None and fill not in get_args(Fill):
         raise UsageError(expected(f"--fill among {', '.join(FILLS)}", repr(fill), "name one of them"))
-    return Options(seed, samples, fill)  # type: ignore[arg-type]
+    return Options(seed, samples, fill, accept_weak)  # type: ignore[arg-type]
 
 
 def _targets(reader: Reader, labels: list[str], method: str, layer: str | None) -> list[Target]:

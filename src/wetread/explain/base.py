@@ -62,11 +62,13 @@ class Options:
 
     ``samples``: perturbed or noisy images for each map, None for what the method needs by default. ``fill``: what
     takes the place of hidden pixels: ``blur``, ``mean`` (grey of the image) or ``black``; None for the method's own.
+    ``accept_weak``: hand over maps that a method would refuse because they describe the reader badly, with a warning.
     """
 
     seed: int = 0
     samples: int | None = None
     fill: Literal["blur", "mean", "black"] | None = None
+    accept_weak: bool = False
 
 
 @dataclass(frozen=True, eq=False)

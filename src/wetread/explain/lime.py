@@ -3,8 +3,8 @@
 Source: Ribeiro et al., KDD 2016. Decided here, because the usual settings fail on radiographs (see
 ``docs/explanation/lime.md``): log-odds and not probabilities; 60 to 150 superpixels inside the body; every mask hides
 a fifth of them; a fill that does not lower the score is not used, and where none does there is no map; masks are added
-until two halves with seeds of their own agree on the leading superpixels; how well the line predicts masks that it has
-not seen is part of the result.
+until two halves with seeds of their own agree on the leading superpixels; where they do not, or the line does not
+predict masks that it has not seen, there is no map either, unless a weak one is accepted.
 
 LIME weighs samples by their distance from the image. Here all masks hide the same number of superpixels (or one
 more), so all lie at the same distance and every kernel gives them the same weight: p_on alone decides what local means.
@@ -13,7 +13,7 @@ more), so all lie at the same distance and every kernel gives them the same weig
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -58,7 +58,10 @@ _LEAST_DROP = math.log(2)
 """Filling the whole body must at least halve the odds, else what is hidden cannot be called evidence."""
 
 _LEADING_SHARE, _LEADING_LEAST = 0.05, 5
-"""The leading superpixels: 5 % of them, and at least 5."""
+"""The leading superpixels: 5 % of them, and at least 5 ..."""
+
+_FAINT = 0.1
+"""... less those with under a tenth of the largest weight: behind a lone finding, noise decides who comes second."""
 
 _STABLE = 0.85
 """Jaccard index of the leading superpixels of both halves, in two successive rounds, that ends the sampling."""
@@ -75,8 +78,11 @@ _FOLDS = 5
 _STRENGTHS = np.logspace(-8, 1, 19)
 """Strengths of the ridge penalty to choose from, for each sample."""
 
-_POOR = 0.5
-"""Out-of-sample R2 below which the map carries a warning."""
+_LEAST_R2 = 0.85
+"""Out-of-sample R2 of a line that may stand for the reader; below it there is no map, or one with a warning."""
+
+_HOPELESS_R2 = 0.80
+"""Out-of-sample R2 that more masks would lead to, below which no more are scored: well short of what is asked for."""
 
 _SATURATED = math.log(99)
 """Log-odds beyond which the probability is above 0.99 or below 0.01."""
@@ -175,6 +181,14 @@ class Sampling:
             predicted[out] = self.off[out] @ fit_surrogate(self.off[~out], self.drops[~out]).weights
         return explained(self.drops, predicted)
 
+    def r2_in_the_limit(self) -> float:
+        """Out-of-sample R2 that ever more masks would lead to, roughly.
+
+        The error of a line with p slopes fitted to n samples is 1 + p / n times that of the best line.
+        """
+        samples, slopes = self.off.shape
+        return 1 - (1 - self.r2()) / (1 + slopes / samples)
+
 
 def draw_masks(neighbours: NDArray[np.bool_], wanted: int, generator: np.random.Generator) -> NDArray[np.bool_]:
     """Draw which superpixels are hidden by each of ``wanted`` masks, bool (wanted, count).
@@ -225,8 +239,11 @@ def explained(values: NDArray[np.float64], predicted: NDArray[np.float64]) -> fl
 
 
 def leading(weights: NDArray[np.float64]) -> frozenset[int]:
-    """Return the superpixels that speak most for the label: 5 % of them, at least 5."""
-    return frozenset(np.argsort(-weights, kind="stable")[: _leading_count(len(weights))].tolist())
+    """Return the superpixels that speak most for the label: 5 % of them, at least 5, without faint ones."""
+    first = np.argsort(-weights, kind="stable")[: _leading_count(len(weights))]
+    kept = weights[first] >= _FAINT * max(0.0, float(weights[first[0]]))
+    kept[0] = True
+    return frozenset(first[kept].tolist())
 
 
 def _leading_count(count: int) -> int:
@@ -257,7 +274,8 @@ def lime(score: Score, batch: Tensor, options: Options) -> list[RawMap | Explana
     Signed, in log-odds: the sum over any part of the body is what hiding it would take from the score if superpixels
     added up. ``details``: ``r2`` (out of sample), ``jaccard`` and ``jaccard_corrected`` (for chance) of the leading
     superpixels of both halves, ``saturated`` (share of samples with a probability above .99 or below .01),
-    ``segments``, ``samples``, ``drop`` (of the log-odds where all is filled).
+    ``segments``, ``samples``, ``drop`` (of the log-odds where all is filled). A refusal for what the samples show has
+    the same ``details``.
     """
     found: list[RawMap | ExplanationFailed] = []
     for image in batch[:, 0].numpy():
@@ -291,6 +309,8 @@ def _explained(score: Score, image: NDArray[np.float32], options: Options) -> Ra
         "samples": float(len(sampling.drops)),
         "drop": chosen.drop,
     }
+    if not options.accept_weak:
+        _refuse_weak(details, settled=sampling.settled)
     return RawMap(
         pieces.spread(sampling.whole.weights),
         baseline=f"{_WORDS[chosen.fill]}, one superpixel in {GROUPS} at a time",
@@ -298,6 +318,18 @@ def _explained(score: Score, image: NDArray[np.float32], options: Options) -> Ra
         limits=_limits(details, chosen, settled=sampling.settled),
         details=details,
     )
+
+
+def _refuse_weak(details: Mapping[str, float], *, settled: bool) -> None:
+    """Refuse a map that does not describe the reader here, or would be another with another seed."""
+    cure = "take a method that fits no line, e.g. gradcam or occlusion, or see the map with --accept-weak"
+    if details["r2"] < _LEAST_R2:
+        want = f"a line that explains at least {_LEAST_R2:.0%} of what hiding superpixels does"
+        got = f"{details['r2']:.0%}: the score does not add up over superpixels"
+        raise ExplanationFailed(expected(want, got, cure), details)
+    if not settled:
+        want = f"two halves of the samples that name the same leading superpixels (Jaccard {_STABLE:.2f})"
+        raise ExplanationFailed(expected(want, f"{details['jaccard']:.2f}", cure), details)
 
 
 def choose_fill(score: Score, image: NDArray[np.float32], pieces: Superpixels, only: Fill | None = None) -> Chosen:
@@ -344,7 +376,7 @@ def _limits(details: Mapping[str, float], chosen: Chosen, *, settled: bool) -> t
         f"A straight line over {details['segments']:.0f} superpixels of the body; it explains {details['r2']:.0%} "
         "of what hiding others does. What lies outside the body was never hidden."
     ]
-    if details["r2"] < _POOR:
+    if details["r2"] < _LEAST_R2:
         limits.append("The score does not add up over superpixels: this map may mislead.")
     if not settled:
         limits.append(
@@ -359,7 +391,8 @@ def _limits(details: Mapping[str, float], chosen: Chosen, *, settled: bool) -> t
 def sampled(score: Score, hider: Hider, at_image: float, options: Options) -> Sampling:
     """Score masks in rounds until both halves agree twice, or ``options.samples`` of them.
 
-    ``at_image``: the log-odds of the image itself.
+    It ends early where no number of masks would make the line good enough, unless a weak one is accepted. ``at_image``:
+    the log-odds of the image itself.
     """
     count = hider.pieces.count
     halves = tuple(
@@ -374,11 +407,16 @@ def sampled(score: Score, hider: Hider, at_image: float, options: Options) -> Sa
         first, second = (fit_surrogate(half.off, half.drops) for half in halves)
         close = jaccard(leading(first.weights), leading(second.weights)) >= _STABLE
         agreed = agreed + 1 if close else 0
-        if agreed == 2:
+        found = _joined(halves, (first, second), settled=close)
+        if agreed == 2 or (not options.accept_weak and found.r2_in_the_limit() < _HOPELESS_R2):
             break
+    return found
+
+
+def _joined(halves: Sequence[_Half], lines: tuple[Surrogate, Surrogate], *, settled: bool) -> Sampling:
     off, drops = (np.concatenate([getattr(half, name) for half in halves]) for name in ("off", "drops"))
     folds = np.concatenate([np.arange(len(half.drops)) // GROUPS % _FOLDS for half in halves])
-    return Sampling((first, second), off, drops, folds, close)
+    return Sampling(lines, off, drops, folds, settled)
 
 
 def _rounds(count: int, samples: int | None) -> Iterator[int]:

@@ -28,12 +28,21 @@ if TYPE_CHECKING:
     from wetread.datasets.manifest import Manifest
     from wetread.types import OperatingPoint, Task
 
-__all__ = ["GATE_QUANTILE", "Judged", "fit_calibration", "make_card", "make_gate", "prediction_table", "recalibrate"]
+__all__ = [
+    "ALSO_CHOSE",
+    "GATE_QUANTILE",
+    "Judged",
+    "fit_calibration",
+    "make_card",
+    "make_gate",
+    "prediction_table",
+    "recalibrate",
+]
 
 GATE_QUANTILE = 0.99
 """Share of validation images that the gate lets through."""
 _COMPONENTS = 64
-_ALSO_CHOSE = "The same images chose settings of the training, so the sets may be somewhat too small."
+ALSO_CHOSE = "The same images chose settings of the training, so the sets may be somewhat too small."
 _RANKS = ("AUROC", "AUPRC")
 """Figures of a sigmoid that no temperature changes."""
 
@@ -147,7 +156,7 @@ def make_card(
         temperature=temperature,
         operating_points=tuple(points),
         default_operating_point=points[0].name if points else "youden",
-        conformal=sets.model_copy(update={"notes": (*sets.notes, _ALSO_CHOSE)}),
+        conformal=sets.model_copy(update={"notes": (*sets.notes, ALSO_CHOSE)}),
         gate=gate,
         data=DataCard(
             name=manifest.meta.name,
