@@ -99,3 +99,8 @@ def test_pictures_become_data() -> None:
         words.data_uri(b"<svg onload=alert(1)>")
     svg = base64.b64decode(words.svg_uri("<svg><g/></svg>").partition(",")[2]).decode()
     assert svg == '<svg xmlns="http://www.w3.org/2000/svg"><g/></svg>'  # else a browser draws nothing
+
+
+def test_code_is_set_as_code_and_nothing_else_gets_through() -> None:
+    assert words.with_code("run `a <b>` & go") == "run <code>a &lt;b&gt;</code> &amp; go"
+    assert words.with_code("one ` alone <b>") == "one ` alone &lt;b&gt;"

@@ -68,6 +68,7 @@ _FILTERS: dict[str, Any] = {
     "unit_words": words.unit_words,
     "value_and_limit": words.value_and_limit,
     "widths_of": words.widths_of,
+    "with_code": words.with_code,
     "utc": numbers.utc,
     "verdict_class": words.verdict_class,
 }

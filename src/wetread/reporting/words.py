@@ -6,6 +6,8 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup, escape
+
 from wetread.audit.result import GROUPS, AuditLine
 from wetread.datasets.check_result import SEVERITIES, Finding
 from wetread.reading.agreement import told_apart
@@ -38,6 +40,7 @@ __all__ = [
     "value_and_limit",
     "verdict_class",
     "widths_of",
+    "with_code",
 ]
 
 _OVERLAP_NAMES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "average_distance": "Average distance"}
@@ -93,6 +96,14 @@ def svg_uri(svg: str) -> str:
     if "xmlns=" not in svg:
         svg = svg.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode('ascii')}"
+
+
+def with_code(text: str) -> Markup:
+    """Escape a sentence and set what stands between backticks as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one backtick too many: nobody knows where the code ends
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def by_urgency(labels: Iterable[LabelReading]) -> list[LabelReading]:
