@@ -69,14 +69,14 @@ kermany: $(STAMP)  ## results/kermany.csv: three seeds of the recipe, baselines,
 	$(BIN)/python -m benchmarks.kermany --data $(KERMANY) --work $(WORK) --out results/kermany.csv
 
 zoo: $(STAMP)  ## put seed SEED of `make kermany` on the shelf of shipped readers
-	$(BIN)/python -m recipes.ship $(WORK)/chest-pneumonia-seed$(SEED)
+	$(BIN)/python -m recipes.ship $(WORK)/chest-pneumonia-seed$(SEED) --data $(WORK)/dataset
 
 zoo-guided: $(STAMP)  ## put the reader of `make guides` that is shown the lungs alone on that shelf
 	rm -rf $(WORK)/guided-test
 	$(BIN)/wetread evaluate $(WORK)/chest-pneumonia-mask-seed0 --data $(WORK)/dataset --split test --hide lungs \
 	  --out $(WORK)/guided-test
 	$(BIN)/python -m recipes.ship $(WORK)/chest-pneumonia-mask-seed0 --name chest-pneumonia-lungs \
-	  --evaluation $(WORK)/guided-test --recipe recipes/chest-pneumonia-lungs.toml
+	  --evaluation $(WORK)/guided-test --recipe recipes/chest-pneumonia-lungs.toml --data $(WORK)/dataset
 
 lungs: $(STAMP)  ## results/lungs.csv: the lung segmenter in five folds, on children, and its speed (an hour)
 	$(BIN)/python -m benchmarks.lungs --data $(COVID_CXR) --children $(KERMANY)/train --work $(LUNGS) --out results/lungs.csv

@@ -3,8 +3,8 @@
 Run by ``make zoo`` after ``make kermany`` and ``make zoo-guided`` after ``make guides`` (readers, with their one look
 at the test split) and by ``make zoo-lungs`` after ``make lungs`` (a segmenter, with the scores of the folds). The
 bundle is the run's own; only its name, those figures and the known limits of its recipe are put into the card, and,
-for a run that has none, the conformal quantiles of its validation images. ``make audits`` then audits what is on the
-shelf, and ``--audit`` puts the answer into the bundle that was audited.
+for a run that has none, the conformal quantiles of its validation images and the look of its films. ``make audits``
+then audits what is on the shelf, and ``--audit`` puts the answer into the bundle that was audited.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from pathlib import Path
 
 from wetread.audit.record import record_audit
 from wetread.audit.result import AuditResult
+from wetread.datasets.manifest import load_manifest
 from wetread.evaluation.conformal import fit_sets
 from wetread.evaluation.result import EvaluationResult, HiddenResult
 from wetread.models.bundle import ZOO, export_reader, load_any_card
 from wetread.models.card import Card, MetricRow, ReaderCard, SegmenterCard, parse_any_card
 from wetread.models.readme import card_readme
 from wetread.training.finish import ALSO_CHOSE
+from wetread.training.look import learn_look
+from wetread.training.parts import split_pair
 
 POINT_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "f1", "kappa", "mcc")
 LABEL_METRICS = ("auroc", "auprc", "brier", "ece")
@@ -35,6 +38,7 @@ def main() -> None:
     parser.add_argument("--folds", type=Path, help="for a segmenter: the run with the same recipe in folds")
     parser.add_argument("--evaluation", type=Path, help="folder of `wetread evaluate --out`, else the run itself")
     parser.add_argument("--recipe", type=Path, help="take the known limits from this recipe, as it reads now")
+    parser.add_argument("--data", type=Path, help="data set of the run, for a reader whose gate has no look yet")
     parser.add_argument("--audit", type=Path, help="audit.json of the reader on the shelf: recorded, nothing shipped")
     parser.add_argument("--shelf", type=Path, default=ZOO)
     asked = parser.parse_args()
@@ -50,6 +54,7 @@ def main() -> None:
     else:
         figures = test_rows(asked.run, asked.evaluation)
         card = card if card.conformal else with_sets(card, asked.run)
+        card = with_look(card, asked.data) if asked.data else card
     shipped = card.model_copy(update={"name": asked.name, "metrics": (*card.metrics, *figures)})
     if asked.recipe:
         limits = tomllib.loads(asked.recipe.read_text(encoding="utf-8"))["limits"]
@@ -71,6 +76,15 @@ def with_sets(card: ReaderCard, run: Path) -> ReaderCard:
     patients = table["patient"].fillna(table["image"]).astype(str).to_numpy(dtype=np.str_)
     sets = fit_sets(probabilities, targets, card.task, card.classes, patients=patients)
     return card.model_copy(update={"conformal": sets.model_copy(update={"notes": (*sets.notes, ALSO_CHOSE)})})
+
+
+def with_look(card: ReaderCard, data: Path) -> ReaderCard:
+    """The card with the look of the films it learned from in its gate, as training writes it today."""
+    if card.gate is None or card.gate.look is not None:
+        return card
+    manifest = load_manifest(data)
+    look = learn_look(manifest, *split_pair(manifest.table), seed=0)
+    return card.model_copy(update={"gate": card.gate.model_copy(update={"look": look})})
 
 
 def fold_rows(run: Path) -> list[MetricRow]:

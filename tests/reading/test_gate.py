@@ -12,6 +12,7 @@ from tests.models.support import card_for
 from tests.reading.support import colour_photograph, image_from, phantom
 from wetread.imaging import load_image
 from wetread.models.card import GateSpec, ReaderCard
+from wetread.models.look import fit_look, layout
 from wetread.reading.gate import MAX_COLOUR, MIN_SIDE_PX, judge
 
 GATE = GateSpec(limit=2.0, quantile=0.99, n=100, components=8, modalities=("CR", "DX"), body_parts=("CHEST",))
@@ -57,6 +58,28 @@ def test_header_values_are_cut_and_cleaned_before_they_are_shown(card: ReaderCar
 def test_a_reader_without_gate_looks_at_the_pixels_only() -> None:
     assert judge(card_for(gate=None), image_from(phantom(1).image, modality="MG"), 99.0).passed
     assert not judge(card_for(gate=None), image_from(np.zeros((100, 100)))).passed
+
+
+def test_a_negative_and_a_film_on_its_side_are_refused_by_their_layout() -> None:
+    film = phantom(1).image
+    look = fit_look([layout(phantom(seed).image) for seed in range(8)], [layout(film)])
+    card = card_for(gate=GATE.model_copy(update={"look": look}))
+    assert judge(card, image_from(film)).passed
+    (reason,) = judge(card, image_from(1 - film)).reasons
+    assert reason.startswith(
+        "It looks like a negative of the images the reader learned from: likeness of its layout -0."
+    )
+    assert reason.endswith("at least 0.00 is needed; check its grey values.")
+    strict = card_for(gate=GATE.model_copy(update={"look": look.model_copy(update={"layout": _turned(look.layout)})}))
+    (reason,) = judge(strict, image_from(film)).reasons
+    assert reason.startswith("It is laid out unlike the images the reader learned from")
+
+
+def _turned(look: str) -> str:
+    """The layout of the same films on their side, less a little of the upright one."""
+    greys = np.frombuffer(bytes.fromhex(look), dtype=np.int8).reshape(16, 16).astype(float)
+    mixed = np.rot90(greys) - (float((np.rot90(greys) * greys).sum()) / float((greys**2).sum()) + 0.2) * greys
+    return bytes(np.rint(mixed / np.abs(mixed).max() * 127).astype(np.int8)).hex()
 
 
 def test_small_images_are_refused_below_the_limit_only(card: ReaderCard) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "HeadSpec",
     "HeatMapStatus",
     "InputSpec",
+    "LookSpec",
     "MetricRow",
     "ReaderCard",
     "ReferenceCheck",
@@ -66,12 +67,23 @@ class HeadSpec(Record):
     references: int = Field(default=0, ge=0)
 
 
+class LookSpec(Record):
+    """What the films learned from look like on the whole, so that a negative is known for one.
+
+    ``layout``: mean grey of 16 x 16 tiles less that of the film, row by row, 256 signed bytes in hexadecimal digits.
+    ``least``: cosine (-1 to 0) that a film's own layout must reach with it.
+    """
+
+    layout: str = Field(pattern=r"^[0-9a-f]{512}$")
+    least: float = Field(ge=-1, le=0)
+
+
 class GateSpec(Record):
     """Which images the reader was built for.
 
     ``limit`` is the ``quantile`` of the feature distances of ``n`` validation images;
     ``components`` is the number of principal directions kept. Empty ``modalities`` or
-    ``body_parts`` accept any.
+    ``body_parts`` accept any. ``look``: None where nobody recorded it.
     """
 
     limit: float
@@ -80,6 +92,7 @@ class GateSpec(Record):
     components: int
     modalities: tuple[str, ...] = ()
     body_parts: tuple[str, ...] = ()
+    look: LookSpec | None = None
 
 
 class GuideSpec(Record):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from wetread.models.card import GateSpec, ReaderCard
+from wetread.models.card import GateSpec, LookSpec, ReaderCard
+from wetread.models.look import likeness
 from wetread.reading.appearance import Appearance, look_at
 from wetread.types import GateResult, Image, ImageFacts
 
@@ -33,6 +34,9 @@ MIN_STRUCTURE = 0.45
 
 _PAGE_PAPER, _PAGE_STROKES, _PAGE_STRUCTURE = 0.5, 0.9, 0.62
 """A page: mostly one paper, all else thin, little coarse structure. Real radiographs: at most .75 thin."""
+
+_INVERTED = 0.4
+"""Negatives of 100 films (kermany-cxr *val*) had likenesses of -.51 and less, films on their side of -.36 and more."""
 
 _SAME_PART = {"THORAX": "CHEST", "LUNG": "CHEST", "LUNGS": "CHEST", "RIBS": "RIB"}
 """Words that Body Part Examined (0018,0015) uses for the same region (PS3.16 annex L)."""
@@ -61,7 +65,7 @@ def image_reasons(gate: GateSpec | None, image: Image, appearance: Appearance | 
         *(_header(gate, image.facts) if gate else ()),
         *_size(image.facts),
         *_colour(image.facts),
-        *_looks(appearance or look_at(image.pixels)),
+        *(_looks(appearance or look_at(image.pixels)) or _layout(gate.look if gate else None, image)),
     )
 
 
@@ -89,15 +93,29 @@ def _colour(facts: ImageFacts) -> Iterator[str]:
         )
 
 
-def _looks(seen: Appearance) -> Iterator[str]:
+def _looks(seen: Appearance) -> tuple[str, ...]:
     """Give at most one reason: a blank page is not also noise."""
     page = seen.paper >= _PAGE_PAPER and seen.strokes >= _PAGE_STROKES and seen.structure <= _PAGE_STRUCTURE
     if page:
-        yield f"It looks like a page of text: {seen.paper:.0%} is paper and the rest is thin strokes."
-    elif seen.spread < MIN_SPREAD or seen.paper > MAX_PAPER:
-        yield f"It is blank or nearly so: {seen.paper:.0%} of the pixels have the same grey."
-    elif seen.structure < MIN_STRUCTURE:
-        yield "It shows no anatomy: there is texture or noise, and no structure at the scale of a body."
+        return (f"It looks like a page of text: {seen.paper:.0%} is paper and the rest is thin strokes.",)
+    if seen.spread < MIN_SPREAD or seen.paper > MAX_PAPER:
+        return (f"It is blank or nearly so: {seen.paper:.0%} of the pixels have the same grey.",)
+    if seen.structure < MIN_STRUCTURE:
+        return ("It shows no anatomy: there is texture or noise, and no structure at the scale of a body.",)
+    return ()
+
+
+def _layout(look: LookSpec | None, image: Image) -> Iterator[str]:
+    if look is None:
+        return
+    alike = likeness(look, image.pixels)
+    if alike >= look.least:
+        return
+    figures = f"likeness of its layout {alike:.2f}, at least {look.least:.2f} is needed"
+    if -alike >= _INVERTED:
+        yield f"It looks like a negative of the images the reader learned from: {figures}; check its grey values."
+    else:
+        yield f"It is laid out unlike the images the reader learned from: {figures}; it may lie on its side."
 
 
 def _regions(*texts: str) -> set[str]:

@@ -34,6 +34,7 @@ from wetread.training.config import CLASSIC, TrainingConfig
 from wetread.training.data import LabelledImages, Progress, gather, labels_of, refuse_missing_classes
 from wetread.training.features import embed, logits_of
 from wetread.training.finish import Judged, make_card, make_gate, prediction_table
+from wetread.training.look import learn_look
 from wetread.training.parts import Parts, fold_pairs, split_pair, used_rows
 from wetread.training.prior import restore_prior
 from wetread.training.run import RunFolder, open_run, undone_if_refused
@@ -208,7 +209,9 @@ def _fit_parts(
         one = _fit_one(plan, images.take(trained), images.take(judged), number, len(parts))
         if plan.config.gate:
             statistics, spec, apart = make_gate(one.trained, one.judged, plan.config)
-            gate = gate or (statistics, spec)
+            if gate is None:
+                look = learn_look(plan.manifest, *parts[0], plan.config.seed)
+                gate = statistics, spec.model_copy(update={"look": look})
             distances.append(apart * gate[1].limit / spec.limit)  # each in units of its own network's limit
         fitted.append(one)
     logits = np.concatenate([one.logits for one in fitted])
