@@ -68,11 +68,11 @@ class Plan:
 
 
 NETWORKS = {
-    "VGG16": Plan("vgg16", 64, 5, 2e-4),
-    "ResNet101V2": Plan("resnetv2_101", 64, 5, 1e-3),
+    "VGG16": Plan("vgg16", 64, 2, 2e-4),
+    "ResNet101V2": Plan("resnetv2_101", 64, 3, 1e-3),
     "MobileNetV3": Plan("mobilenetv3_large_100", 96, 8, 2e-3),
     "EfficientNet-lite0": Plan("tf_efficientnet_lite0", 160, 3, 5e-4, None),
-    "DenseNet201": Plan("densenet201", 64, 5, 1e-3),
+    "DenseNet201": Plan("densenet201", 64, 3, 1e-3),
     "custom CNN": Plan("cnn", 96, 6, 2e-3),
 }
 

@@ -21,7 +21,6 @@ from wetread.evaluation.auroc import auroc_estimate
 from wetread.explain.base import Explanation, Options, Target
 from wetread.explain.dispatch import explain_images
 from wetread.explain.localisation import Localisation, localisation_of, summarise_localisation
-from wetread.explain.similarity import as_shown
 from wetread.models.bundle import load_reader
 from wetread.models.inputs import to_batch
 from wetread.models.predict import Reader
@@ -47,22 +46,20 @@ SETTINGS: dict[str, object] = {
 TOLERANCE_PX = 15.0
 """Of the original pointing game (Zhang et al., ECCV 2016)."""
 BATCH = 16
-METHODS: dict[str, tuple[tuple[str, str | None], ...]] = {
-    "gradcam (default)": (("gradcam", None),),
-    "gradcam++": (("gradcam++", None),),
-    "hirescam, blocks.4": (("hirescam", "blocks.4"),),
-    "hirescam, blocks.2": (("hirescam", "blocks.2"),),
-    "gradcam times hirescam of blocks.4 and blocks.2": (
-        ("gradcam", None),
-        ("hirescam", "blocks.4"),
-        ("hirescam", "blocks.2"),
-    ),
-    "gradient-x-input": (("gradient-x-input", None),),
-    "smoothgrad": (("smoothgrad", None),),
-    "integrated-gradients": (("integrated-gradients", None),),
-    "occlusion": (("occlusion", None),),
+METHODS: dict[str, tuple[str, str | None]] = {
+    "gradcam (default)": ("gradcam", None),
+    "gradcam, layer fine": ("gradcam", "fine"),
+    "gradcam++": ("gradcam++", None),
+    "hirescam, layer blocks.4": ("hirescam", "blocks.4"),
+    "hirescam, layer blocks.2": ("hirescam", "blocks.2"),
+    "gradient-x-input": ("gradient-x-input", None),
+    "smoothgrad": ("smoothgrad", None),
+    "integrated-gradients": ("integrated-gradients", None),
+    "occlusion": ("occlusion", None),
 }
-"""Name -> the maps (method and layer) that are multiplied."""
+"""Name -> method and layer."""
+SLOW = ("smoothgrad", "integrated-gradients", "occlusion")
+"""Tens to hundreds of passes for each film: measured where asked for."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,8 @@ def main() -> None:
     parser = arguments(__doc__, "results/localisation.csv")
     parser.add_argument("--work", type=Path, default=Path("runs/localisation"), help="what is here is not made again")
     parser.add_argument("--choose", action="store_true", help="measure the films on which a method may be chosen")
-    parser.add_argument("--only", nargs="*", default=list(METHODS), help="methods to measure (default: all)")
+    usual = [name for name in METHODS if name not in SLOW]
+    parser.add_argument("--only", nargs="*", choices=list(METHODS), default=usual, help="methods (default: quick ones)")
     asked = parser.parse_args()
     prepare_torch()
     reader = trained(asked.work)
@@ -142,7 +140,7 @@ def measured(reader: Reader, films: Films, names: Sequence[str]) -> list[Figure]
     figures = [figure("the reader itself: AUROC", auroc_estimate(scores, ill.astype(float), groups=patients), how)]
     rows = np.flatnonzero(ill)
     for name in names:
-        found = placed(reader, films, rows, called, METHODS[name])
+        found = placed(reader, films, rows, called, *METHODS[name])
         figures += summary(name, films, rows, called, found, how)
     return figures
 
@@ -164,13 +162,14 @@ def placed(
     films: Films,
     rows: NDArray[np.intp],
     called: NDArray[np.bool_],
-    parts: Sequence[tuple[str, str | None]],
+    method: str,
+    layer: str | None,
 ) -> list[Localisation | None]:
     """Where the maps of one method lie on the films at ``rows``; None without a map."""
     found: list[Localisation | None] = []
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
-        heats = multiplied(reader, [films.pixels[i] for i in some], parts)
+        heats = heats_of(reader, [films.pixels[i] for i in some], method, layer)
         for row, heat in zip(some, heats, strict=True):
             found.append(
                 localisation_of(heat, films.masks[row], tolerance_px=TOLERANCE_PX, called=bool(called[row]))
@@ -180,20 +179,18 @@ def placed(
     return found
 
 
-def multiplied(
-    reader: Reader, pixels: Sequence[NDArray[np.float32]], parts: Sequence[tuple[str, str | None]]
+def heats_of(
+    reader: Reader, pixels: Sequence[NDArray[np.float32]], method: str, layer: str | None
 ) -> list[NDArray[np.float32]]:
-    """The product of the maps of all ``parts`` over each film, as shown; zero everywhere without a map."""
+    """The heat over each film, as shown; zero everywhere without a map."""
     batch = to_batch(pixels, reader.input)
-    forward = reader.forward(batch, 1)
     sizes = [(one.shape[0], one.shape[1]) for one in pixels]
-    product = [np.ones(size, dtype=np.float32) for size in sizes]
-    for method, layer in parts:
-        target = Target(reader.labels[0], method, layer)  # type: ignore[arg-type]
-        made = explain_images(reader, forward, target, sizes, batch, None, Options(seed=0))
-        for i, one in enumerate(made):
-            product[i] *= one.heat if isinstance(one, Explanation) else 0
-    return [as_shown(one, *one.shape) for one in product]
+    target = Target(reader.labels[0], method, layer)  # type: ignore[arg-type]
+    made = explain_images(reader, reader.forward(batch, 1), target, sizes, batch, None, Options(seed=0))
+    return [
+        one.heat if isinstance(one, Explanation) else np.zeros(size, dtype=np.float32)
+        for one, size in zip(made, sizes, strict=True)
+    ]
 
 
 def summary(

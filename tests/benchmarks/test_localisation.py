@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.localisation import KINDS, METHODS, Films, drawn, measured, multiplied, placed, summary, trained
+from benchmarks.localisation import KINDS, METHODS, SLOW, Films, drawn, heats_of, measured, placed, summary, trained
 from tests.models.support import small_reader
 from wetread.explain.base import Target
 from wetread.explain.localisation import Localisation
@@ -33,24 +33,25 @@ def test_films_are_phantoms_with_one_lesion_or_none(films: Films) -> None:
 
 
 def test_every_method_can_be_asked_for() -> None:
-    for parts in METHODS.values():
-        for method, layer in parts:
-            Target("finding", method, layer)  # type: ignore[arg-type]
+    assert set(SLOW) < set(METHODS)
+    for method, layer in METHODS.values():
+        Target("finding", method, layer)  # type: ignore[arg-type]
 
 
-def test_maps_are_multiplied_place_by_place(films: Films) -> None:
-    some = films.pixels[:3]
-    one = multiplied(reader(), some, [("gradcam", None)])
-    both = multiplied(reader(), some, [("gradcam", None), ("gradcam", None)])
-    for heat, square in zip(one, both, strict=True):
-        assert heat.shape == some[0].shape
-        assert heat.max() in (0, pytest.approx(1))
-        np.testing.assert_allclose(square, heat**2, atol=1e-5)
+def test_heat_lies_on_the_whole_film_and_fine_stays_within_the_usual_map(films: Films) -> None:
+    some = [one for one, kind in zip(films.pixels, films.kinds, strict=True) if kind]
+    usual = heats_of(reader(), some, "gradcam", None)
+    fine = heats_of(reader(), some, "gradcam", "fine")
+    assert any(one.any() for one in fine)
+    for film, one, other in zip(some, usual, fine, strict=True):
+        assert one.shape == other.shape == film.shape
+        assert one.max() <= 1
+        assert not other.any() or one.any()
 
 
 def test_films_without_a_map_have_no_place(films: Films) -> None:
     rows = np.flatnonzero([bool(kind) for kind in films.kinds])
-    found = placed(reader(), films, rows, np.ones(14, np.bool_), [("gradcam", None)])
+    found = placed(reader(), films, rows, np.ones(14, np.bool_), "gradcam", None)
     assert len(found) == len(rows)
     assert all(one is None or 0 <= one.hit <= 1 for one in found)
 

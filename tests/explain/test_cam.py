@@ -12,6 +12,7 @@ from tests.models.support import small_reader
 from wetread.errors import ExplanationFailed, UsageError
 from wetread.explain import CAM_METHODS, Explanation, Target, explain, explain_batch
 from wetread.explain.cam import gradcam, gradcam_plus_plus, hirescam
+from wetread.explain.layers import finer_layers
 from wetread.models.card import HeadSpec
 from wetread.models.networks import KnnHead
 
@@ -238,3 +239,44 @@ def test_every_map_says_what_it_cannot_show() -> None:
                 assert "2x2 cells" in " ".join(result.limits)
                 seen.add(result.limits[1])
     assert len(seen) == len(CAM_METHODS)
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet18"])
+def test_fine_is_the_usual_map_times_the_heat_of_finer_layers(name: str) -> None:
+    reader = small_reader(name, 64)
+    batch = torch.rand(6, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    forward = reader.forward(batch)
+    sizes = [(64, 64)] * 6
+    label = reader.labels[0]
+    fine = explain_batch(reader, forward, Target(label, layer="fine"), sizes, batch)
+    usual = explain_batch(reader, forward, Target(label), sizes, batch)
+    names = finer_layers(reader.networks[0], reader.input)
+    finer = [explain_batch(reader, forward, Target(label, "hirescam", layer), sizes, batch) for layer in names]
+    seen = 0
+    for made, whole, *parts in zip(fine, usual, *finer, strict=True):
+        if isinstance(made, ExplanationFailed):
+            continue
+        seen += 1
+        assert isinstance(whole, Explanation)
+        product = np.maximum(whole.map, 0)
+        for part in parts:
+            assert isinstance(part, Explanation)
+            heat = torch.from_numpy(product)[None, None]
+            size = part.map.shape
+            heat = torch.nn.functional.interpolate(heat, size, mode="bilinear", align_corners=False)
+            product = heat[0, 0].numpy() * np.maximum(part.map, 0) / part.map.max()
+        np.testing.assert_allclose(made.map, product, rtol=1e-4, atol=1e-7 * made.scale)
+        assert made.map.shape == parts[-1].map.shape
+        assert made.layer == " x ".join((whole.layer, *names))
+        assert any("Sharpened" in limit for limit in made.limits)
+    assert seen >= 2
+
+
+def test_fine_needs_the_batch_and_feature_maps_of_several_sizes() -> None:
+    reader = small_reader("resnet18", 64)
+    batch = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(UsageError, match="pass batch="):
+        explain(reader, reader.forward(batch), 0, Target(reader.labels[0], layer="fine"), (64, 64))
+    vit = small_reader("vit_tiny_patch16_224", 64)
+    with pytest.raises(ExplanationFailed, match="several sizes for --layer fine"):
+        explain(vit, vit.forward(batch), 0, Target(vit.labels[0], layer="fine"), (64, 64), batch)

@@ -11,7 +11,7 @@ from tests.explain.toys import SPEC, Pick
 from tests.models.support import reader_of, small_reader
 from wetread.errors import ExplanationFailed, UsageError
 from wetread.explain import Explanation, Target, explain, explain_batch
-from wetread.explain.layers import default_layer, from_layer, needs_encoder
+from wetread.explain.layers import default_layer, finer_layers, from_layer, needs_encoder
 from wetread.models.card import InputSpec
 from wetread.models.networks import Network
 
@@ -150,3 +150,28 @@ def test_swin_maps_keep_channels_last_and_its_convolution_does_not() -> None:
     assert inner.tokens
     first = from_layer(network, batch, "patch_embed.proj", 0, reader.input)
     assert first.maps.shape == (1, 96, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("tf_efficientnet_lite0", ("blocks.4", "blocks.2")),  # 14x14 and 28x28 above 7x7 for an input of 224
+        ("resnet18", ("layer3", "layer2")),
+        ("cnn", ("blocks.14", "blocks.10")),  # the last ReLU before each pooling
+    ],
+)
+def test_finer_layers_end_the_sizes_above_the_last(name: str, wanted: tuple[str, ...]) -> None:
+    reader = small_reader(name, SIZE)
+    found = finer_layers(reader.networks[0], reader.input)
+    assert found == wanted
+    last = reader.forward(noise()).features[0].shape[2]
+    shapes = [from_layer(reader.networks[0], noise(), layer, 0, reader.input).maps.shape[2:] for layer in found]
+    assert shapes == [(2 * last, 2 * last), (4 * last, 4 * last)]
+
+
+def test_tokens_and_a_single_size_have_no_finer_layers() -> None:
+    reader = small_reader("vit_tiny_patch16_224", SIZE)
+    with pytest.raises(ExplanationFailed, match=r"several sizes for --layer fine, got tokens .*; leave --layer out"):
+        finer_layers(reader.networks[0], reader.input)
+    with pytest.raises(ExplanationFailed, match="got one size"):
+        finer_layers(Network(Pick(), nn.Linear(1, 1)), SPEC)

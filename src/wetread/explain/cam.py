@@ -3,21 +3,32 @@
 Decided here: the target is the logit of the label (binary: of the positive class); ensembles
 average the raw maps of their networks, because the reader averages their logits and CAM,
 Grad-CAM and HiResCAM maps are in logit units; the raw map stays signed, and the ReLU of the
-articles is applied when the map becomes heat.
+articles is applied when the map becomes heat. At the layer ``fine`` the map is multiplied by HiResCAM maps of
+earlier, finer layers: they can only take heat away, so the evidence stays where the last layer has it.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from wetread.errors import ExplanationFailed, UsageError, expected
 from wetread.explain.base import Explanation, Method, RawMap, Target, made
-from wetread.explain.layers import Activations, default_layer, from_features, from_layer, needs_encoder
+from wetread.explain.layers import (
+    FINE,
+    Activations,
+    default_layer,
+    finer_layers,
+    from_features,
+    from_layer,
+    needs_encoder,
+)
 from wetread.models.guide import Window
 from wetread.models.networks import Network
 from wetread.models.predict import Forward, Reader
@@ -36,6 +47,7 @@ _LIMITS: dict[Method, str] = {
     "are no share of the score.",
     "hirescam": "Local gradients: for a head that is not linear the map does not add up to the score.",
 }
+_FINE_LIMIT = "Sharpened by earlier layers: its values are no share of the score."
 _TOKENS = "Attention mixes tokens before this layer: a place in the map need not show what lies there."
 
 
@@ -131,6 +143,8 @@ def _one_network(
 ) -> tuple[Tensor, Tensor | None, Activations]:
     """Return raw maps (N, h, w), their numerical error and the activations of network ``index``."""
     network, output = reader.networks[index], reader.labels.index(target.label)
+    if target.layer == FINE:
+        return _sharpened(reader, forward, index, target, batch)
     layer = target.layer or default_layer(network, reader.input)
     usual = target.layer is None and not needs_encoder(network)
     if usual:
@@ -144,6 +158,29 @@ def _one_network(
     raw = _raw_maps(activations, target, linear, output)
     bias = None if linear is None else linear.bias.detach()[output]
     return raw, _error(raw, activations, target, bias), activations
+
+
+def _sharpened(
+    reader: Reader, forward: Forward, index: int, target: Target, batch: Tensor | None
+) -> tuple[Tensor, Tensor | None, Activations]:
+    """As :func:`_one_network`, for the layer ``fine``: the usual map times the heat of finer layers, at the finest.
+
+    Each finer map is HiResCAM's, positive part over its maximum. Multiplying coarse maps by finer ones is Poly-CAM's
+    way (Englebert et al., arXiv 2204.13359); its maps of single layers are others.
+    """
+    network, output = reader.networks[index], reader.labels.index(target.label)
+    layers = finer_layers(network, reader.input)
+    raw, _, activations = _one_network(reader, forward, index, replace(target, layer=None), batch)
+    if batch is None:
+        raise UsageError(expected(f"the batch, to explain the inner layer {layers[0]}", "None", "pass batch="))
+    raw = raw.clamp(min=0)
+    for layer in layers:
+        finer = from_layer(network, batch, layer, output, reader.input)
+        heat = hirescam(finer.maps, finer.gradients).clamp(min=0)
+        heat = heat / heat.amax((1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
+        size = list(heat.shape[1:])
+        raw = F.interpolate(raw[:, None], size, mode="bilinear", align_corners=False)[:, 0] * heat
+    return raw, None, replace(finer, layer=" x ".join((activations.layer, *layers)))
 
 
 def require_label(reader: Reader, label: str) -> None:
@@ -175,6 +212,8 @@ def _limits(reader: Reader, target: Target, activations: Activations) -> tuple[s
     rows, columns = activations.maps.shape[2:]
     spec = reader.input
     limits = [_PLACE, _LIMITS[target.method]]
+    if target.layer == FINE:
+        limits.append(_FINE_LIMIT)
     limits.append(f"Coarse: {rows}x{columns} cells over an input of {spec.height}x{spec.width} pixels.")
     if activations.tokens:
         limits.append(_TOKENS)

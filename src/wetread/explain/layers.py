@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -21,11 +22,17 @@ from wetread.models.card import InputSpec
 from wetread.models.inputs import normalise
 from wetread.models.networks import Network
 
-__all__ = ["Activations", "default_layer", "from_features", "from_layer", "needs_encoder"]
+__all__ = ["FINE", "Activations", "default_layer", "finer_layers", "from_features", "from_layer", "needs_encoder"]
+
+FINE = "fine"
+"""Given as a layer: the last feature maps together with those of twice and four times as many cells each way."""
 
 _UNNAMED = "last feature maps"
 _NAMES: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 """Name of each network's last feature maps; found once, by one forward of a blank image."""
+
+_FINER = 2
+"""How many sizes above the last are looked at; still earlier layers see edges, which are everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +78,53 @@ def default_layer(network: Network, spec: InputSpec) -> str:
 def _find_name(network: Network, spec: InputSpec) -> str:
     """Find the outermost module whose output is the encoder's output, by one blank forward."""
     seen: list[tuple[str, ref[Any]]] = []  # weak, so that activations are freed on the way
+    features = _watched(network, spec, lambda name, result: seen.append((name, ref(result))))
+    names = [name for name, result in reversed(seen) if result() is features]
+    return min(names, key=lambda name: name.count("."), default=_UNNAMED)
 
-    def note(name: str, result: object) -> None:
+
+def _watched(network: Network, spec: InputSpec, note: Callable[[str, Tensor], None]) -> Tensor:
+    """Tell ``note`` what each layer of the encoder gives for a blank image, in order; return its last features."""
+
+    def told(name: str, result: object) -> None:
         if isinstance(result, Tensor):
-            seen.append((name, ref(result)))
+            note(name, result)
 
     handles = [
-        module.register_forward_hook(lambda _m, _i, result, name=name: note(name, result))
+        module.register_forward_hook(lambda _m, _i, result, name=name: told(name, result))
         for name, module in network.encoder.named_modules()
         if name and not isinstance(module, nn.Identity)
     ]
     try:
         with torch.inference_mode():
-            features = network.features(normalise(torch.zeros(1, 1, spec.height, spec.width), spec))
+            return network.features(normalise(torch.zeros(1, 1, spec.height, spec.width), spec))
     finally:
         for handle in handles:
             handle.remove()
-    names = [name for name, result in reversed(seen) if result() is features]
-    return min(names, key=lambda name: name.count("."), default=_UNNAMED)
+
+
+def finer_layers(network: Network, spec: InputSpec) -> tuple[str, ...]:
+    """Return the layers that end each size of feature maps above the last, the nearest size first, two at most.
+
+    A size ends where the encoder's blocks go on to a smaller one; what lies inside a block is not looked at.
+
+    Raises:
+        ExplanationFailed: the encoder has tokens, or one size alone.
+    """
+    last: dict[int, str] = {}  # cells -> layer; what runs later replaces what ran before
+
+    def note(name: str, result: Tensor) -> None:
+        if result.ndim == 4 and name.count(".") <= 1:
+            last.pop(cells := result.shape[2] * result.shape[3], None)
+            last[cells] = name
+
+    features = _watched(network, spec, note)
+    tokens = features.ndim != 4 or getattr(network.encoder, "output_fmt", "NCHW") == "NHWC"
+    finer = sorted(cells for cells in last if not tokens and cells > features.shape[2] * features.shape[3])
+    if not finer:
+        got = "tokens of a transformer" if tokens else "one size"
+        raise ExplanationFailed(expected(f"feature maps of several sizes for --layer {FINE}", got, "leave --layer out"))
+    return tuple(last[cells] for cells in finer[:_FINER])
 
 
 def _grid(tokens: int, spec: InputSpec) -> tuple[int, int] | None:
