@@ -13,12 +13,13 @@ JOBS ?= 2
 KERMANY ?= ../shared/data/kermany-cxr
 WORK ?= runs/kermany
 COVID_CXR ?= ../shared/data/covid-cxr
+COVID_CT ?= ../shared/data/covid-ct
 LUNGS ?= runs/lungs
 COVID ?= runs/covid
 TRUST ?= runs/trust
 SEED ?= 1
 
-.PHONY: help setup demo test lint types layers kermany zoo zoo-guided lungs zoo-lungs phantom-organs losses guides cardiac covid audits planted leakage lime sanity localisation conformal bench lock clean
+.PHONY: help setup demo test lint types layers kermany zoo zoo-guided lungs zoo-lungs phantom-organs losses guides cardiac covid audits planted leakage lime sanity localisation conformal retrieval index-speed mil bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -120,6 +121,16 @@ localisation: $(STAMP)  ## results/localisation.csv: heat maps against planted l
 
 conformal: $(STAMP)  ## results/conformal_coverage.csv: coverage over 1,000 splits against its law (minutes)
 	$(BIN)/python -m benchmarks.conformal_coverage --out results/conformal_coverage.csv
+
+retrieval: $(STAMP)  ## results/retrieval.csv: similar cases on the official test images (minutes)
+	$(BIN)/python -m benchmarks.retrieval --dataset $(WORK)/dataset --readers chest-pneumonia $(WORK)/chest-pneumonia-seed0 \
+	  --frozen $(WORK)/features-knn --cache $(WORK)/cache --out results/retrieval.csv
+
+index-speed: $(STAMP)  ## results/index.csv: a million vectors, 100,000 images; run it on a quiet machine
+	$(BIN)/python -m benchmarks.index_speed --dataset $(WORK)/dataset --cache $(WORK)/cache --out results/index.csv
+
+mil: $(STAMP)  ## results/mil.csv: studies of many images, one answer, beside the best of single images (an hour)
+	$(BIN)/python -m benchmarks.mil --kermany $(KERMANY) --covid-ct $(COVID_CT) --work $(TRUST)/mil --out results/mil.csv
 
 bench: $(STAMP)  ## the other figures of results/; run it on a quiet machine
 	$(BIN)/python -m benchmarks.startup --out results/startup.csv

@@ -403,10 +403,10 @@ def _figures_of_the_first(name: str, films: Sequence[Measured], protocol: str) -
     """The first films with the usual settings, and those of them that were refused with ``--accept-weak``."""
     rows = []
     for key, words in (("usual", "usual settings"), ("weak", "refused maps, accepted all the same")):
-        found = [(film.patient, getattr(film, key)) for film in films if getattr(film, key)]
-        for measure in found[0][1] if found else ():
-            values, who = np.array([one[measure] for _, one in found]), np.array([patient for patient, _ in found])
-            rows.append(_figure(f"{name}, {words}: {measure}", mean_of(values, who), "", protocol, ""))
+        found = [getattr(film, key) for film in films if getattr(film, key)]
+        for measure in found[0] if found else ():
+            mean = float(np.mean([one[measure] for one in found]))  # of too few for an interval
+            rows.append(Figure(f"{name}, {words}: {measure}", mean, "", protocol, len(found)))
     return rows
 
 

@@ -76,7 +76,7 @@ def test_options_change_by_copy(loaded: wetread.LoadedReader, tmp_path: Path) ->
 def test_explain_offers_every_method(loaded: wetread.LoadedReader) -> None:
     film = image_from(phantom(101).image)
     assert loaded.explain(film, method="occlusion").method == "occlusion"
-    with pytest.raises(UsageError, match="one of .*lime.*, got 'lemon'"):
+    with pytest.raises(UsageError, match=r"one of .*lime.*, got 'lemon'"):
         loaded.explain(film, method="lemon")  # type: ignore[arg-type]
 
 

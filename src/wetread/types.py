@@ -32,7 +32,9 @@ __all__ = [
     "Record",
     "Span",
     "Step",
+    "StudyRead",
     "Task",
+    "ViewReading",
 ]
 
 Task = Literal["binary", "multiclass", "multilabel"]
@@ -289,3 +291,45 @@ class Read(Record):
             lines.append(f"  {self.agreement.sentence}")
         lines += [f"  note: {warning}" for warning in (*self.image.warnings, *self.warnings)]
         return "\n".join([*lines, f"  {self.disclaimer}"])
+
+
+class ViewReading(Record):
+    """What one image had to do with the answer for its study.
+
+    ``weights``: label -> its share of the study's answer, 0-1, adding up to 1 over the images that counted; empty for
+    an image that the gate left out. ``alone``: label -> calibrated probability of a study of this image only.
+    ``evidence``: label -> where the reader looked; only for the images of highest weight.
+    """
+
+    image: ImageFacts
+    applied: tuple[Step, ...]
+    gate: GateResult
+    weights: dict[str, float] = Field(default_factory=dict)
+    alone: dict[str, float] = Field(default_factory=dict)
+    evidence: dict[str, Evidence] = Field(default_factory=dict)
+
+
+class StudyRead(Record):
+    """One study read as a whole. ``labels`` carry no probability where no image was left to judge.
+
+    ``drove``: label -> the image with the highest weight. ``failures``: file -> why it could not be read.
+    """
+
+    schema_version: Literal["1"] = "1"
+    study: str
+    study_uid: str | None = None
+    pooling: str
+    labels: tuple[LabelReading, ...]
+    drove: dict[str, str] = Field(default_factory=dict)
+    views: tuple[ViewReading, ...]
+    failures: dict[str, str] = Field(default_factory=dict)
+    prediction_set: PredictionSet | None = None
+    model: ModelIdentity
+    timings_ms: dict[str, float]
+    warnings: tuple[str, ...] = ()
+    disclaimer: str = "Research use only. Not a diagnosis."
+
+    @property
+    def answered(self) -> bool:
+        """Whether at least one image passed the gate."""
+        return any(view.gate.passed for view in self.views)

@@ -11,11 +11,12 @@ from PIL import Image as PilImage
 
 from tests.audit.looking import CORNER, MIDDLE, ORGAN, SIDE_PX, films, looking_at
 from tests.models.test_guide import guide as bright
-from wetread.audit.organ_need import FILLS, judge_organ_need, organ_variants, smooth_fill
+from wetread.audit.organ_need import FILLS, _at_chance, _most, judge_organ_need, organ_variants, smooth_fill
 from wetread.audit.result import AuditLine
 from wetread.audit.thresholds import Thresholds
 from wetread.audit.variants import OrganSource, read_variants
 from wetread.datasets.manifest import Manifest
+from wetread.evaluation.auroc import auroc_estimate
 from wetread.models.predict import Reader
 
 LUNGS = OrganSource("lungs", margin=0.05)
@@ -38,9 +39,20 @@ def test_a_reader_of_the_organ_passes(tmp_path: Path) -> None:
     assert value(line, "lungs painted over, black") == 0.5
     assert value(line, "outline") == 0.5
     assert "Without the lungs the reader is blind" in line.sentence
+    assert not any("up to 1.00" in note for note in line.notes)
     assert line.thresholds == {"t4_organ_keeps": 0.9}
     assert [one.picture for one in line.examples] == sorted(pictures) == [f"t4-{k}.png" for k in (1, 2, 3, 4)]
     assert [one.caption.split(";")[0] for one in line.examples] == ["ill", "ill", "no ill", "no ill"]
+
+
+def test_answers_that_are_all_alike_tell_nothing_and_those_of_two_heaps_tell_all() -> None:
+    truth = np.repeat([True, False], 40)
+    alike = auroc_estimate(np.full(80, 0.7), truth)
+    assert (alike.value, alike.low) == (0.5, None)
+    assert (_at_chance(alike), _most(alike)) == (True, 0.5)
+    apart = auroc_estimate(truth.astype(float), truth)
+    assert (apart.value, apart.low) == (1.0, None)
+    assert (_at_chance(apart), _most(apart)) == (False, 1.0)
 
 
 def test_a_reader_of_a_corner_fails_although_the_organ_tells_the_label_too(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from wetread.datasets.phantoms import DatasetPlan, make_dataset
 from wetread.models.bundle import load_card
 from wetread.training.config import SegmentConfig, TrainingConfig, load_recipe
 from wetread.training.run import RunFolder
+from wetread.training.study_config import StudyConfig
 
 Cli = Callable[..., CliResult]
 TINY = (
@@ -50,9 +51,11 @@ def options() -> dict[str, Any]:
 
 
 def test_every_setting_has_a_flag_and_every_flag_is_a_setting() -> None:
-    own = {"dataset", "task", "recipe", "out", "resume", "as_json", "help"}
+    own = {"dataset", "task", "level", "recipe", "out", "resume", "as_json", "help"}
     found = options()
-    fields = SegmentConfig.model_fields | TrainingConfig.model_fields  # what both have reads as classification has it
+    # what several have reads as classification has it
+    fields = SegmentConfig.model_fields | StudyConfig.model_fields | TrainingConfig.model_fields
+    fields.pop("level")
     assert set(found) - own == set(fields)
     for name, field in fields.items():
         assert "--" + name.replace("_", "-") in found[name].opts

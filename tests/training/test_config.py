@@ -11,6 +11,7 @@ from wetread.errors import UsageError
 from wetread.models.card import ReaderCard
 from wetread.training.config import (
     NAME_PATTERN,
+    LoopSettings,
     SegmentConfig,
     TrainingConfig,
     config_of,
@@ -18,6 +19,7 @@ from wetread.training.config import (
     load_recipe,
     make_config,
 )
+from wetread.training.study_config import StudyConfig
 
 
 def recipe(folder: Path, text: str) -> Path:
@@ -45,7 +47,9 @@ def test_the_recipes_of_the_project_are_valid(repository: Path) -> None:
     found = sorted((repository / "recipes").glob("*.toml"))
     assert found
     for path in found:
-        kind = SegmentConfig if "organs" in tomllib.loads(path.read_text(encoding="utf-8")) else TrainingConfig
+        keys = tomllib.loads(path.read_text(encoding="utf-8"))
+        kind: type[LoopSettings] = SegmentConfig if "organs" in keys else TrainingConfig
+        kind = StudyConfig if keys.get("level") else kind
         config_of(kind, load_recipe(path, kind))
 
 

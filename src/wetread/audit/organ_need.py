@@ -181,8 +181,14 @@ class _Found:
 
 
 def _at_chance(estimate: Estimate) -> bool:
-    """Whether the interval holds .5; an AUROC without one, given enough patients, lies too near 0 or 1 to hold it."""
-    return estimate.low is not None and estimate.high is not None and estimate.low <= 0.5 <= estimate.high
+    """Whether the interval holds .5.
+
+    Given enough patients an AUROC has none in two cases: it lies too near 0 or 1 to hold .5, or all answers are alike,
+    and then it is .5 and nothing is told.
+    """
+    if estimate.low is None or estimate.high is None:
+        return estimate.value == 0.5
+    return estimate.low <= 0.5 <= estimate.high
 
 
 def judge_organ_need(readings: Readings, limits: Thresholds) -> tuple[AuditLine, dict[str, bytes]]:
@@ -282,7 +288,7 @@ def _figures(found: _Found, organ: str) -> Iterator[AuditFigure]:
 
 def _notes(readings: Readings, found: _Found, organ: str) -> tuple[str, ...]:
     masks, guide = readings.masks, readings.reader.card.guide
-    highest = max(one.high or 1.0 for one in found.without.values())
+    highest = max(_most(one) for one in found.without.values())
     told = "cannot be told" if _at_chance(found.outline) else "can be told"
     notes = [
         f"Masks of the {organ}: {masks['annotated']} annotated, {masks['found']} found by a segmenter; {masks['none']} "
@@ -300,6 +306,13 @@ def _notes(readings: Readings, found: _Found, organ: str) -> tuple[str, ...]:
             "construction; without them what is left is one grey, the outline and the shape of the film."
         )
     return tuple(notes)
+
+
+def _most(estimate: Estimate) -> float:
+    """The upper end of the interval; .5 where all answers are alike, 1 where nobody knows."""
+    if estimate.high is not None:
+        return estimate.high
+    return 0.5 if _at_chance(estimate) else 1.0
 
 
 def _pictures(readings: Readings, found: _Found, pairs: Mapping[str, Pair], answer: Answered) -> Pictures:

@@ -81,11 +81,15 @@ def import_(
     images: Annotated[
         Path | None, typer.Option(help="Folder that the paths of a table or a COCO file start from.")
     ] = None,
+    tiles: Annotated[
+        int | None, typer.Option(metavar="PX", help="Cut each image into tiles of this size; an image is then a study.")
+    ] = None,
+    tissue: Annotated[float, typer.Option(help="Share of a tile that must be tissue, 0 to 1.")] = 0.25,
     name: Annotated[str | None, typer.Option(help="Name of the dataset; default that of the source.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing dataset.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a manifest of the images where they are; nothing is copied or decoded.
+    """Write a manifest of the images where they are; without --tiles nothing is copied or decoded.
 
     The layout is recognised by itself; what was guessed is shown. Masks of a COCO file are written below OUT/masks.
     """
@@ -107,7 +111,7 @@ def import_(
         result = import_dataset(source, layout=layout, options=options, name=name)
     folder = out or Path("datasets") / result.manifest.meta.name
     _refuse_existing(folder, overwrite)
-    manifest = _save(result, folder, overwrite)
+    manifest = _save(result, folder, overwrite) if tiles is None else _cut(result, folder, (tiles, tissue), overwrite)
     if as_json:
         found = {
             "dataset": str(folder),
@@ -135,6 +139,16 @@ def _save(result: ImportResult, folder: Path, overwrite: bool) -> Manifest:
         return result.save(folder)
     with progress("Writing masks", "masks") as advance:
         return result.save(folder, advance, replace=overwrite)
+
+
+def _cut(result: ImportResult, folder: Path, asked: tuple[int, float], overwrite: bool) -> Manifest:
+    from wetread.datasets.tiles import TilePlan, cut_tiles
+
+    plan = TilePlan(size_px=asked[0], tissue=asked[1])
+    with progress("Cutting tiles") as advance:
+        manifest = cut_tiles(result.manifest, folder, plan, advance, replace=overwrite)
+    manifest.save(folder)
+    return manifest
 
 
 app.command(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         HiddenResult,
         LabelResult,
     )
+    from wetread.evaluation.study import StudyEvaluation
     from wetread.models.card import ReaderCard
     from wetread.models.guide import Guide
     from wetread.types import Task
@@ -53,12 +54,13 @@ class _Beside:
 
     comparison: ComparisonResult | None = None
     hidden: HiddenResult | None = None
+    study: StudyEvaluation | None = None
 
     @property
-    def given(self) -> dict[str, ComparisonResult | HiddenResult]:
+    def given(self) -> dict[str, ComparisonResult | HiddenResult | StudyEvaluation]:
         """Those that were asked for, by name."""
-        both = {"comparison": self.comparison, "hidden": self.hidden}
-        return {name: one for name, one in both.items() if one is not None}
+        all_ = {"comparison": self.comparison, "hidden": self.hidden, "study": self.study}
+        return {name: one for name, one in all_.items() if one is not None}
 
 
 def command(
@@ -75,6 +77,9 @@ def command(
     segmenter: Annotated[str, typer.Option(help="Segmenter that finds the organ of --hide.")] = _SEGMENTER,
     level: Annotated[str, typer.Option(help="image, study or patient.")] = "image",
     aggregation: Annotated[str, typer.Option(help="mean or max of a study's probabilities.")] = "mean",
+    baseline: Annotated[
+        str | None, typer.Option(metavar="READER", help="Reader of images, aggregated beside a reader of studies.")
+    ] = None,
     prevalence: Annotated[
         list[str] | None,
         typer.Option(metavar="[LABEL=]SHARE", help="PPV and NPV at this prevalence, e.g. 0.1."),
@@ -91,6 +96,7 @@ def command(
     from wetread.cli.console import stdout
     from wetread.cli.evaluate_hidden import hidden_table
     from wetread.cli.evaluate_segment import evaluate_segmenter
+    from wetread.cli.evaluate_study import find_studies, print_studies
     from wetread.evaluation.protocol import evaluate
 
     _refuse_existing(out)
@@ -101,19 +107,31 @@ def command(
         )
         return evaluate_segmenter(target, data, split, out, seed, as_json=as_json)
     finder = _finder(hide, segmenter, data)
-    found = _resolve(target, data, split, reader)
+    studies = None if reader else find_studies(target, data, split, baseline, _shelves())
+    if studies is None:
+        found = _resolve(target, data, split, reader)
+    else:
+        _refuse_foreign({"hide": hide, "aggregation": aggregation != "mean"}, "a reader of studies")
+        found, level = _Target(studies.table, studies.source, studies.card, studies.manifest), studies.level(level)
     spec = _spec(found, split, (level, aggregation), by or [], prevalence or [])
     spec = spec.model_copy(update={"resamples": resamples, "seed": seed})
-    result = evaluate(found.table, spec, manifest=found.manifest, provenance=_provenance(seed, found))
+    whole = None if studies is None else studies.evaluate(spec, _provenance(seed, found))
+    if whole is None:
+        result = evaluate(found.table, spec, manifest=found.manifest, provenance=_provenance(seed, found))
+    else:
+        result = whole.result
     beside = _Beside(
         None if compare is None else _compare(found, spec, compare),
         _without(target, found, spec, finder),
+        whole,
     )
     if out is not None:
         _write(out, found, result, beside)
     if as_json:
         return _print_json(result, beside)
     _print_result(result)
+    if whole is not None:
+        print_studies(whole)
     if beside.hidden is not None:
         stdout().print(hidden_table(beside.hidden))
     if beside.comparison is not None:
@@ -131,11 +149,11 @@ def _is_segment(task: str | None, target: str, data: Path | None) -> bool:
     return task == "segment" or (task is None and data is not None and is_segmenter(target, _shelves()))
 
 
-def _refuse_foreign(given: Mapping[str, object]) -> None:
-    """What means nothing for masks must not be dropped in silence."""
+def _refuse_foreign(given: Mapping[str, object], what: str = "a segmenter") -> None:
+    """What means nothing for masks or studies must not be dropped in silence."""
     for name, value in given.items():
         if value:
-            raise UsageError(expected("flags that a segmenter has", f"--{name}", "leave it out"))
+            raise UsageError(expected(f"flags that {what} has", f"--{name}", "leave it out"))
 
 
 def _finder(hide: str | None, segmenter: str, data: Path | None) -> Guide | None:

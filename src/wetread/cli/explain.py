@@ -33,7 +33,8 @@ def command(
     label: Annotated[list[str] | None, typer.Option(help="Label to explain; may be repeated [all labels].")] = None,
     method: Annotated[str, typer.Option(help=METHOD_HELP)] = "gradcam",
     layer: Annotated[
-        str | None, typer.Option(help="Layer of the encoder, e.g. layer3, for CAM methods [the last feature maps].")
+        str | None,
+        typer.Option(help="Layer of the encoder, e.g. layer3, or fine, for CAM methods [the last feature maps]."),
     ] = None,
     samples: Annotated[
         int | None, typer.Option(help="Noisy or changed images for each map: more are slower and less noisy.")

@@ -37,6 +37,8 @@ VERBS: dict[str, Verb] = {
     "audit": Verb("wetread.cli.audit:command", "Ask whether a reader reads the disease or something else."),
     "segment": Verb("wetread.cli.segment:command", "Find organs: masks, measures, what is odd about them."),
     "explain": Verb("wetread.cli.explain:command", "Show where a reader looked."),
+    "index": Verb("wetread.cli.index:app", "Keep past cases: build, add, search, delete, evaluate."),
+    "similar": Verb("wetread.cli.similar:command", "Name past cases that look like a film."),
     "models": Verb("wetread.cli.models:app", "List, show, export and import readers."),
     "doctor": Verb("wetread.cli.doctor:command", "Check this installation and say how to mend it."),
     "demo": Verb("wetread.cli.demo:command", "All of it once, on synthetic studies, in a minute."),

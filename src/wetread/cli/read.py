@@ -50,6 +50,8 @@ def command(
 
     Exit code 1 if one of several images failed or was refused by the gate, 3 if the only one was.
 
+    A reader of studies gives one answer for each DICOM study or folder, and the weight of each view.
+
     Example: wetread read films/ --out reads
     """
     from wetread.models.bundle import find_reader, load_card
@@ -72,12 +74,16 @@ def command(
     bundle = find_reader(reader, [settings.paths.readers])
     card = load_card(bundle)
     Decider(card, operating_point)  # refuses a wrong name before torch is imported
+    if card.study is not None:
+        from wetread.cli.read_study import read_studies
+
+        return read_studies(bundle, card, paths, options, out, as_json=as_json)
     sources = find_sources(paths)
     show = print_line if as_json else None
     reads, failures = read_into(bundle, card, sources, options, out, show)
     if not as_json:
         print_reads(reads, failures, card, out)
-    _exit(reads, failures)
+    return _exit(reads, failures)
 
 
 def read_into(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wetread.reading.read import ReadResult
     from wetread.reporting.facts import ReaderSummary, ReadWithPictures
 
-__all__ = ["FAILURES", "INDEX", "READS", "ReadFolder", "reader_summary"]
+__all__ = ["FAILURES", "INDEX", "READS", "ReadFolder", "over", "reader_summary"]
 
 READS, INDEX = "reads.jsonl", "index.html"
 _THUMBNAIL_PX = 96
@@ -70,7 +70,7 @@ class ReadFolder:
                 labels.append(reading)
                 continue
             name = f"heatmaps/{slug}.{safe_name(reading.label)}.png"
-            (self.folder / name).write_bytes(_over(film, heat))
+            (self.folder / name).write_bytes(over(film, heat))
             (self.folder / ".spool" / f"{slug}.{safe_name(reading.label)}").write_bytes(heat)
             evidence = reading.evidence.model_copy(update={"heatmap": name})
             labels.append(reading.model_copy(update={"evidence": evidence}))
@@ -150,7 +150,8 @@ def reader_summary(card: ReaderCard) -> ReaderSummary:
     )
 
 
-def _over(film: bytes, heat: bytes) -> bytes:
+def over(film: bytes, heat: bytes) -> bytes:
+    """Return the film with its heat on it, both PNG."""
     from PIL import Image
 
     with Image.open(io.BytesIO(film)) as under, Image.open(io.BytesIO(heat)) as colours:

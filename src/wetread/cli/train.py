@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,8 @@ import typer
 
 from wetread.cli.console import print_json, staged_progress, stdout
 from wetread.errors import UsageError, expected
-from wetread.training.config import SegmentConfig, TrainingConfig, config_of, load_recipe
+from wetread.training.config import LoopSettings, SegmentConfig, TrainingConfig, config_of, load_recipe
+from wetread.training.study_config import StudyConfig
 from wetread.types import Estimate
 
 if TYPE_CHECKING:
@@ -19,14 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+Kind = type[TrainingConfig] | type[SegmentConfig] | type[StudyConfig]
+
 
 def _run(dataset: Path, recipe: Path | None, out: Path | None, resume: bool, as_json: bool, **flags: Any) -> None:
     from wetread.datasets.manifest import load_manifest
     from wetread.settings import load_settings
 
     settings = load_settings()
-    kind = _kind(flags.pop("task"))
+    kind = _kind(flags.pop("task"), flags["level"] or _level_of(recipe))
     given = {key: value for key, value in flags.items() if value is not None and value != []}
+    if kind is not StudyConfig:
+        given.pop("level", None)
     _refuse_foreign(kind, given)
     config = config_of(kind, (load_recipe(recipe, kind) if recipe else {}) | given)
     if settings.runtime.threads and not config.threads:
@@ -37,20 +43,26 @@ def _run(dataset: Path, recipe: Path | None, out: Path | None, resume: bool, as_
     manifest = load_manifest(dataset)
     if isinstance(config, SegmentConfig):
         return _segment(manifest, config, folder, resume, as_json)
-    assert isinstance(config, TrainingConfig)  # noqa: S101  there are two kinds
     return _classify(manifest, config, folder, resume, as_json)
 
 
-def _classify(manifest: Manifest, config: TrainingConfig, folder: Path, resume: bool, as_json: bool) -> None:
+def _classify(manifest: Manifest, config: LoopSettings, folder: Path, resume: bool, as_json: bool) -> None:
     from wetread.cli.train_report import write_report
     from wetread.settings import load_settings
-    from wetread.training.fit import train
 
     paths = load_settings().paths
     with staged_progress() as advance:
-        result = train(
-            manifest, config, folder, cache=paths.cache, resume=resume, progress=advance, shelves=[paths.readers]
-        )
+        if isinstance(config, StudyConfig):
+            from wetread.training.study import train_study
+
+            result = train_study(manifest, config, folder, cache=paths.cache, resume=resume, progress=advance)
+        else:
+            from wetread.training.fit import train
+
+            assert isinstance(config, TrainingConfig)  # noqa: S101  there are three kinds
+            result = train(
+                manifest, config, folder, cache=paths.cache, resume=resume, progress=advance, shelves=[paths.readers]
+            )
     page = write_report(result)
     if as_json:
         return print_json(_facts(result) | {"report": str(page)})
@@ -85,30 +97,48 @@ def _segment(manifest: Manifest, config: SegmentConfig, folder: Path, resume: bo
     return console.print(f"Next: wetread segment YOUR_IMAGES --segmenter {result.reader_folder}", markup=False)
 
 
-def _kind(task: str) -> type[TrainingConfig] | type[SegmentConfig]:
-    kinds: dict[str, type[TrainingConfig] | type[SegmentConfig]] = {
-        "classify": TrainingConfig,
-        "segment": SegmentConfig,
-    }
+def _level_of(recipe: Path | None) -> str:
+    """What a recipe says is judged as one: it must be known before the recipe's settings can be checked."""
+    if recipe is None:
+        return "image"
+    try:
+        return str(tomllib.loads(recipe.read_text(encoding="utf-8")).get("level", "image"))
+    except (OSError, ValueError):
+        return "image"  # reading the recipe says what is wrong
+
+
+def _kind(task: str, level: str) -> Kind:
+    kinds: dict[str, Kind] = {"classify": TrainingConfig, "segment": SegmentConfig}
     if task not in kinds:
         raise UsageError(expected("a task among classify, segment", repr(task), "set --task to one"))
-    return kinds[task]
+    if level not in ("image", "study", "patient"):
+        raise UsageError(expected("a level among image, study, patient", repr(level), "set --level to one"))
+    if level == "image":
+        return kinds[task]
+    if task == "segment":
+        raise UsageError(expected("images for --task segment", f"--level {level}", "leave --level out"))
+    return StudyConfig
 
 
-def _refuse_foreign(kind: type[TrainingConfig] | type[SegmentConfig], given: dict[str, Any]) -> None:
-    """A flag of the other task must not be dropped in silence."""
+_ASKED: dict[Kind, str] = {
+    TrainingConfig: "--task classify",
+    SegmentConfig: "--task segment",
+    StudyConfig: "--level study",
+}
+
+
+def _refuse_foreign(kind: Kind, given: dict[str, Any]) -> None:
+    """A flag of another kind of training must not be dropped in silence."""
     for key in given:
         if key not in kind.model_fields:
-            other = "classify" if kind is SegmentConfig else "segment"
+            other = next(name for name in _ASKED if key in name.model_fields)
             flag = f"--{key.replace('_', '-')}"
             raise UsageError(
-                expected(f"flags of this task, which {flag} is not", flag, f"leave it out, or --task {other}")
+                expected(f"flags of this task, which {flag} is not", flag, f"leave it out, or {_ASKED[other]}")
             )
 
 
-def _refuse_other_settings(
-    folder: Path, given: dict[str, Any], kind: type[TrainingConfig] | type[SegmentConfig]
-) -> None:
+def _refuse_other_settings(folder: Path, given: dict[str, Any], kind: Kind) -> None:
     """A resumed run keeps its own settings: a flag that says otherwise must not be dropped in silence."""
     stored = folder / "config.toml"
     if not stored.is_file():
@@ -182,6 +212,13 @@ def _signature() -> inspect.Signature:
     fixed: list[tuple[str, Any, Any]] = [
         ("dataset", Annotated[Path, typer.Argument(help="Folder, .parquet or .csv of a data set.")], ...),
         ("task", Annotated[str, typer.Option(help="classify images, or segment organs.")], "classify"),
+        (
+            "level",
+            Annotated[
+                str | None, typer.Option(help="image, study or patient: what is judged as one.  [default: image]")
+            ],
+            None,
+        ),
         ("recipe", Annotated[Path | None, typer.Option(help="TOML file with settings; flags win over it.")], None),
         ("out", Annotated[Path | None, typer.Option(help="Run folder; default runs/train/NAME.")], None),
         ("resume", Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")], False),
@@ -193,9 +230,11 @@ def _signature() -> inspect.Signature:
         else inspect.Parameter(name, positional, default=default, annotation=kind)
         for name, kind, default in fixed
     ]
-    fields = TrainingConfig.model_fields | SegmentConfig.model_fields
-    for name, other in fields.items():
-        field = TrainingConfig.model_fields.get(name, other)
+    fields = SegmentConfig.model_fields | StudyConfig.model_fields | TrainingConfig.model_fields
+    order = [*TrainingConfig.model_fields, *SegmentConfig.model_fields, *StudyConfig.model_fields]
+    for name in dict.fromkeys(name for name in order if name != "level"):
+        field = fields[name]
+        other = SegmentConfig.model_fields.get(name) or StudyConfig.model_fields.get(name) or field
         # Where the two tasks take different values, the task's own table says which.
         annotation = field.annotation if field.annotation == other.annotation else str
         parameters.append(_flag(name, annotation, field.description or name, field.default))
@@ -207,7 +246,8 @@ def command(**values: Any) -> None:
 
     Writes a run folder (settings, logs, checkpoints, predictions, report) with the reader in it.
 
-    Defaults are those of --task classify; for --task segment see the page on training a segmenter.
+    Defaults are those of --task classify; for --task segment see the page on training a segmenter, for --level study
+    the one on reading a study.
 
     Example: wetread train datasets/kermany --mode finetune --epochs 8 --seed 1
     """

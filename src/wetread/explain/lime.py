@@ -187,7 +187,7 @@ class Sampling:
         The error of a line with p slopes fitted to n samples is 1 + p / n times that of the best line.
         """
         samples, slopes = self.off.shape
-        return 1 - (1 - self.r2()) / (1 + slopes / samples)
+        return 1 - (1 - self.r2()) / (1 + float(slopes) / float(samples))
 
 
 def draw_masks(neighbours: NDArray[np.bool_], wanted: int, generator: np.random.Generator) -> NDArray[np.bool_]:

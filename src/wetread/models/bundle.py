@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from wetread.models.guide import Guide
+    from wetread.models.mil import StudyReader
     from wetread.models.networks import Network
     from wetread.models.organs import Segmenter
     from wetread.models.outlier import FeatureStatistics
@@ -55,6 +56,7 @@ __all__ = [
     "load_guide",
     "load_reader",
     "load_segmenter",
+    "load_study_reader",
     "network_file",
     "round_weights",
     "save_reader",
@@ -259,8 +261,21 @@ def load_reader(name: str | Path, shelves: Sequence[Path] = ()) -> Reader:
     """Load a reader by name or folder, after checking the hashes of its weights.
 
     Raises:
-        BundleRefused: no such reader, a damaged or altered file, or weights that do not fit.
+        BundleRefused: no such reader, a damaged or altered file, weights that do not fit, or a reader of studies.
     """
+    found = _loaded(name, shelves)
+    if found.card.study is not None:
+        raise BundleRefused(
+            expected(
+                "a reader of single images",
+                f"{found.card.name}, which answers for whole studies",
+                "use `wetread read` or `wetread evaluate`, or name a reader of images",
+            )
+        )
+    return found
+
+
+def _loaded(name: str | Path, shelves: Sequence[Path]) -> Reader:
     from safetensors.numpy import load_file as load_arrays
 
     from wetread.models.outlier import FeatureStatistics
@@ -276,10 +291,24 @@ def load_reader(name: str | Path, shelves: Sequence[Path] = ()) -> Reader:
     return Reader(card, networks, statistics, guide)
 
 
+def load_study_reader(name: str | Path, shelves: Sequence[Path] = ()) -> StudyReader:
+    """Load a reader of studies by name or folder.
+
+    Raises:
+        BundleRefused: no such reader, a damaged one, or one of single images.
+    """
+    from wetread.models.mil import StudyReader
+
+    return StudyReader(_loaded(name, shelves))
+
+
 def _network(folder: Path, card: ReaderCard, index: int) -> Network:
     from wetread.models.backbones import network_of
     from wetread.models.foreign_networks import checkpoint_network, graph_network
+    from wetread.models.mil import study_network_of
 
+    if card.study is not None:
+        return _weighted(study_network_of(card), folder, card, index)
     if card.foreign is None:
         return _weighted(network_of(card), folder, card, index)
     if card.foreign.kind == "onnx":
@@ -452,4 +481,4 @@ def import_reader(source: Path, shelf: Path, name: str | None = None) -> Path:
 
 
 def _load(folder: Path, card: Card) -> Reader | Segmenter:
-    return load_segmenter(folder) if isinstance(card, SegmenterCard) else load_reader(folder)
+    return load_segmenter(folder) if isinstance(card, SegmenterCard) else _loaded(folder, ())

@@ -29,6 +29,7 @@ __all__ = [
     "ReaderCard",
     "ReferenceCheck",
     "SegmenterCard",
+    "StudySpec",
     "parse_any_card",
     "parse_card",
 ]
@@ -232,6 +233,25 @@ class BundleCard(Record):
         return ModelIdentity(name=self.name, version=self.version, sha256=self.sha256, audit_verdict=self.audit_verdict)
 
 
+class StudySpec(Record):
+    """How a reader of studies makes one answer of all their images.
+
+    ``level``: one study is a study or a patient. ``pooling``: what the answers of the images become. ``hidden``: width
+    of the layer between embedding and answer, 0 for none; ``attention``: width of the attention; ``sharpness`` of
+    log-sum-exp. ``positions``: views with a layer of their own, empty where all share one. ``label_policy``: the label
+    of a study whose images differ. ``one_encoder``: the networks have the same, frozen encoder.
+    """
+
+    level: Literal["study", "patient"] = "study"
+    pooling: Literal["max", "mean", "log-sum-exp", "noisy-or", "attention", "gated-attention"] = "attention"
+    hidden: int = Field(default=128, ge=0)
+    attention: int = Field(default=64, ge=1)
+    sharpness: float = Field(default=4.0, gt=0)
+    positions: tuple[str, ...] = ()
+    label_policy: Literal["refuse", "any", "majority"] = "refuse"
+    one_encoder: bool = True
+
+
 HeatMapStatus = Literal["passes", "fails", "not assessable"]
 """Whether the maps of a method change when the weights are randomised (Adebayo et al. 2018, Arun et al. 2021)."""
 
@@ -241,7 +261,8 @@ class ReaderCard(BundleCard):
 
     ``views``: zooms of each image whose logits are averaged; temperature and operating points were chosen with them.
     ``foreign``: where it was made elsewhere and imported. ``heat_maps``: method -> whether its maps depend on the
-    weights of this reader, as the audit found; a method that fails is hidden in reads and reports.
+    weights of this reader, as the audit found; a method that fails is hidden in reads and reports. ``study``: where it
+    reads whole studies; temperature, operating points and figures are then those of studies, not of images.
     """
 
     kind: Literal["reader"] = "reader"
@@ -258,6 +279,7 @@ class ReaderCard(BundleCard):
     gate: GateSpec | None = None
     guide: GuideSpec | None = None
     foreign: ForeignSpec | None = None
+    study: StudySpec | None = None
 
     def operating_point(self, label: str, name: str | None = None) -> OperatingPoint | None:
         """Return the named (or default) operating point of ``label``; None where none was chosen."""

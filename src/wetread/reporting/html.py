@@ -32,8 +32,10 @@ __all__ = [
     "render_index",
     "render_organs",
     "render_overlap",
+    "render_page",
     "render_read",
     "render_training",
+    "template_source",
 ]
 
 DISCLAIMER = "Research use only. Not a diagnosis."
@@ -88,7 +90,8 @@ def _environment() -> Environment:
 
 
 @cache
-def _source(name: str) -> str:
+def template_source(name: str) -> str:
+    """Return the text of a file among the templates, such as a style sheet."""
     loader = _environment().loader
     assert loader is not None  # noqa: S101  set three lines above
     return loader.get_source(_environment(), name)[0].replace("\r\n", "\n").strip()
@@ -130,11 +133,12 @@ def _heat_rules(most: int) -> str:
     )
 
 
-def _render(
+def render_page(
     template: str, *, audit_verdict: str = _NOT_AUDITED, extra_style: str = "", scripted: bool = False, **facts: Any
 ) -> str:
-    style = _source("style.css") + ("\n" + extra_style if extra_style else "")
-    script = _source("script.js") if scripted else ""
+    """Return the page of ``template`` with our head, styles and policy; ``facts`` are what the template shows."""
+    style = template_source("style.css") + ("\n" + extra_style if extra_style else "")
+    script = template_source("script.js") if scripted else ""
     return (
         _environment()
         .get_template(template)
@@ -158,7 +162,7 @@ def _worst_verdict(verdicts: list[str]) -> str:
 def render_read(study: StudyReport) -> str:
     """Return the page of one study: films, answers, what was done, and by which reader."""
     most = max(len(item.heatmaps) for item in study.reads)
-    return _render(
+    return render_page(
         "read.html.j2",
         study=study,
         gated=sum(not item.read.gate.passed for item in study.reads),
@@ -183,7 +187,7 @@ def render_index(worklist: Worklist) -> str:
     answers = [words.most_urgent(entry.reads, normal) for entry in entries]
     reads = [(entry, read) for entry in entries for read in entry.reads]
     decisions = [answer.decision if answer else "withheld" for answer in answers]
-    return _render(
+    return render_page(
         "index.html.j2",
         worklist=worklist,
         rows=list(zip(entries, answers, strict=True)),
@@ -197,7 +201,7 @@ def render_index(worklist: Worklist) -> str:
 
 def render_check(result: CheckResult) -> str:
     """Return the page of ``wetread dataset check``: verdict, counts, findings, conformance."""
-    return _render(
+    return render_page(
         "check.html.j2",
         result=result,
         blocking=result.blocking,
@@ -210,7 +214,7 @@ def render_audit(result: AuditResult, pictures: Mapping[str, bytes]) -> str:
 
     ``pictures``: PNG bytes by the names that the examples of the lines carry.
     """
-    return _render("audit.html.j2", result=result, pictures=pictures, audit_verdict=result.verdict)
+    return render_page("audit.html.j2", result=result, pictures=pictures, audit_verdict=result.verdict)
 
 
 def render_compare(
@@ -225,14 +229,14 @@ def render_compare(
     ``words``: what may be said of each against the first; ``confusions``: SVG text; ``sheets``: PNG bytes.
     """
     worst = _worst_verdict([row.audit_verdict for row in rows])
-    return _render(
+    return render_page(
         "compare.html.j2", data=data, rows=rows, words=words, confusions=confusions, sheets=sheets, audit_verdict=worst
     )
 
 
 def render_organs(report: OrganReport) -> str:
     """Return the page of ``wetread segment``: each film with its masks, flags and measures."""
-    return _render(
+    return render_page(
         "organs.html.j2",
         items=report.items,
         failures=report.failures,
@@ -244,7 +248,7 @@ def render_organs(report: OrganReport) -> str:
 
 def render_overlap(report: OverlapReport) -> str:
     """Return the page of ``wetread evaluate --task segment``: scores with intervals and the worst cases."""
-    return _render("overlap.html.j2", report=report, audit_verdict=report.segmenter.audit_verdict)
+    return render_page("overlap.html.j2", report=report, audit_verdict=report.segmenter.audit_verdict)
 
 
 def render_evaluation(
@@ -257,7 +261,7 @@ def render_evaluation(
 ) -> str:
     """Return the page of one evaluation. ``svgs``: plots by name, as ``result_plots`` makes them."""
     shown = {f"{kind} {one.label}" for one in result.labels for kind in ("roc", "pr", "reliability", "histogram")}
-    return _render(
+    return render_page(
         "evaluation.html.j2",
         result=result,
         svgs=svgs,
@@ -270,4 +274,4 @@ def render_evaluation(
 
 def render_training(report: TrainingReport) -> str:
     """Return the page of one training run: settings, data, curves, what it reached, what to do next."""
-    return _render("training.html.j2", run=report, audit_verdict=report.audit_verdict)
+    return render_page("training.html.j2", run=report, audit_verdict=report.audit_verdict)

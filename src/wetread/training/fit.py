@@ -30,7 +30,7 @@ from wetread.provenance import record
 from wetread.runtime import prepare_torch, seed_everything
 from wetread.training.augment import recipe_named
 from wetread.training.baselines import fit_knn, fit_linear
-from wetread.training.config import CLASSIC, TrainingConfig
+from wetread.training.config import CLASSIC, LoopSettings, TrainingConfig
 from wetread.training.data import LabelledImages, Progress, gather, labels_of, refuse_missing_classes
 from wetread.training.features import embed, logits_of
 from wetread.training.finish import Judged, make_card, make_gate, prediction_table
@@ -56,7 +56,7 @@ class TrainingResult:
     card: ReaderCard
     predictions: pd.DataFrame
     seconds: dict[str, float]
-    config: TrainingConfig
+    config: LoopSettings
 
 
 @dataclass(frozen=True)
