@@ -19,7 +19,7 @@ COVID ?= runs/covid
 TRUST ?= runs/trust
 SEED ?= 1
 
-.PHONY: help setup demo test lint types layers kermany zoo zoo-guided lungs zoo-lungs phantom-organs losses guides cardiac covid audits planted leakage lime sanity localisation conformal retrieval index-speed mil bench lock clean
+.PHONY: help setup demo test lint types layers kermany zoo zoo-guided lungs zoo-lungs phantom-organs losses guides cardiac covid audits planted leakage lime sanity localisation conformal retrieval index-speed mil service node node-faults bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -132,6 +132,15 @@ index-speed: $(STAMP)  ## results/index.csv: a million vectors, 100,000 images; 
 mil: $(STAMP)  ## results/mil.csv: studies of many images, one answer, beside the best of single images (an hour)
 	$(BIN)/python -m benchmarks.mil --kermany $(KERMANY) --covid-ct $(COVID_CT) --work $(TRUST)/mil --out results/mil.csv
 
+service: $(STAMP)  ## results/service.csv: the service under load; run it on a quiet machine
+	$(BIN)/python -m benchmarks.service --out results/service.csv
+
+node: $(STAMP)  ## results/node.csv: the DICOM node beside Orthanc and storescp; run it on a quiet machine
+	$(BIN)/python -m benchmarks.node --out results/node.csv
+
+node-faults: $(STAMP)  ## results/node_faults.csv: the node killed again and again, and what is left of what it acknowledged
+	$(BIN)/python -m benchmarks.node_faults --out results/node_faults.csv
+
 bench: $(STAMP)  ## the other figures of results/; run it on a quiet machine
 	$(BIN)/python -m benchmarks.startup --out results/startup.csv
 	$(BIN)/python -m benchmarks.phantoms --out results/phantoms.csv
@@ -141,7 +150,7 @@ bench: $(STAMP)  ## the other figures of results/; run it on a quiet machine
 	$(BIN)/python -m benchmarks.training_speed --dataset $(WORK)/dataset --out results/training_speed.csv
 
 lock: $(STAMP)  ## resolve requirements.lock anew
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra mlflow --universal --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra mlflow --extra service --extra pacs --universal --generate-hashes \
 	  --no-emit-index-url --no-header --python-version 3.11 --upgrade -o requirements.lock --quiet
 
 clean:  ## remove the environment and what runs left behind

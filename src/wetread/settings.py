@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,8 +30,12 @@ __all__ = [
     "ENVIRONMENT_PREFIX",
     "FILE_NAME",
     "ImagingSettings",
+    "NodeRemote",
+    "NodeRule",
+    "NodeSettings",
     "PathSettings",
     "RuntimeSettings",
+    "ServiceSettings",
     "Setting",
     "Settings",
     "load_settings",
@@ -90,6 +94,208 @@ class ImagingSettings(_Section):
     )
 
 
+class ServiceSettings(_Section):
+    """How ``wetread serve`` and ``wetread worker`` work."""
+
+    root: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("wetread") / "service",
+        description="Folder of the service: database, stored files, queue",
+        json_schema_extra={"unit": "folder", "shown": "service/ in the user's data folder"},
+    )
+    database_url: str = Field(
+        default="",
+        description="Database, e.g. postgresql+psycopg://user@host/name; empty for SQLite in the root",
+        json_schema_extra={"unit": "URL", "shown": "SQLite in the root"},
+    )
+    reader: str = Field(
+        default="chest-pneumonia",
+        description="Reader of every uploaded image; others are asked for by name",
+        json_schema_extra={"unit": "name or folder"},
+    )
+    segmenter: str = Field(
+        default="lungs",
+        description="Segmenter that draws organ masks on request",
+        json_schema_extra={"unit": "name or folder"},
+    )
+    index: str = Field(
+        default="",
+        description="Index of past cases for similar ones; empty for none",
+        json_schema_extra={"unit": "folder or URL", "shown": "none"},
+    )
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Host names under which the service is reached, beside loopback ones",
+        json_schema_extra={"unit": "names", "shown": "none"},
+    )
+    upload_bytes: int = Field(
+        default=2 << 30,
+        ge=1 << 20,
+        description="Largest upload, and the most that a ZIP may hold when unpacked",
+        json_schema_extra={"unit": "bytes"},
+    )
+    upload_files: int = Field(
+        default=2000,
+        ge=1,
+        description="Most files of one upload",
+        json_schema_extra={"unit": "files"},
+    )
+    lease_s: float = Field(
+        default=30.0,
+        ge=1.0,
+        description="After this time without a sign of life another worker takes over a job",
+        json_schema_extra={"unit": "seconds"},
+    )
+    attempts: int = Field(
+        default=5,
+        ge=1,
+        description="Times that a job is tried before it goes to the dead letters",
+        json_schema_extra={"unit": "times"},
+    )
+    batch: int = Field(
+        default=8,
+        ge=1,
+        description="Images that a worker reads together",
+        json_schema_extra={"unit": "images"},
+    )
+    requests_per_s: float = Field(
+        default=100.0,
+        gt=0,
+        description="Requests of one user or address on the long run",
+        json_schema_extra={"unit": "per second"},
+    )
+    session_hours: float = Field(
+        default=12.0,
+        gt=0,
+        description="Time after which a log-in ends",
+        json_schema_extra={"unit": "hours"},
+    )
+
+
+class NodeRemote(_Section):
+    """Another system: by DIMSE (``host``, ``port``, ``title``), by DICOMweb (``web``) or FHIR (``fhir``).
+
+    ``tls``: authority that its certificate must be from, PEM; None for no TLS. ``results``: kinds that it is sent.
+    """
+
+    title: str = Field(default="", max_length=16)
+    host: str = ""
+    port: int = Field(default=0, ge=0, le=65535)
+    web: str = ""
+    fhir: str = ""
+    tls: Path | None = None
+    results: tuple[Literal["sr", "seg", "heat", "gsps", "sc", "pdf"], ...] = ("sr",)
+
+
+class NodeRule(_Section):
+    """Which studies a reader reads, and where the results go; a condition that is empty always holds."""
+
+    name: str
+    reader: str
+    to: tuple[str, ...] = ()
+    operating_point: str | None = None
+    senders: tuple[str, ...] = ()
+    called: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+    body_parts: tuple[str, ...] = ()
+    description_has: tuple[str, ...] = ()
+    age_from: float | None = None
+    age_below: float | None = None
+
+
+class NodeSettings(_Section):
+    """How ``wetread node`` receives, reads and answers."""
+
+    folder: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("wetread") / "node",
+        description="Folder of received objects, their index and the results",
+        json_schema_extra={"unit": "folder", "shown": "node/ in the user's data folder"},
+    )
+    title: str = Field(
+        default="WETREAD",
+        min_length=1,
+        max_length=16,
+        description="AE title of this node",
+        json_schema_extra={"unit": "text"},
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on; beyond loopback needs TLS or node.open_network",
+        json_schema_extra={"unit": "address"},
+    )
+    port: int = Field(
+        default=11112, ge=0, le=65535, description="Port to listen on", json_schema_extra={"unit": "port"}
+    )
+    open_network: bool = Field(
+        default=False,
+        description="Listen beyond loopback without TLS, in a network that is closed by other means",
+        json_schema_extra={"unit": "yes or no"},
+    )
+    any_called: bool = Field(
+        default=False,
+        description="Take associations for any called AE title, not only node.title",
+        json_schema_extra={"unit": "yes or no"},
+    )
+    callers: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="AE titles that may call, each with the addresses it may come from (none: any)",
+        json_schema_extra={"unit": "table", "shown": "anyone"},
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="Certificate of this node, PEM",
+        json_schema_extra={"unit": "file", "shown": "none"},
+    )
+    tls_key: Path | None = Field(
+        default=None,
+        description="Key of that certificate, PEM",
+        json_schema_extra={"unit": "file", "shown": "none"},
+    )
+    tls_clients: Path | None = Field(
+        default=None,
+        description="Authority whose certificates callers must show, PEM",
+        json_schema_extra={"unit": "file", "shown": "none"},
+    )
+    on_other_bytes: Literal["warn", "refuse"] = Field(
+        default="warn",
+        description="Answer to other content under a known instance UID; both are kept",
+        json_schema_extra={"unit": "warn or refuse"},
+    )
+    reserve_bytes: int = Field(
+        default=1 << 30,
+        ge=0,
+        description="Free disk space below which nothing is taken (status A700)",
+        json_schema_extra={"unit": "bytes"},
+    )
+    object_bytes: int = Field(
+        default=4 << 30, ge=1 << 10, description="Largest object that is taken", json_schema_extra={"unit": "bytes"}
+    )
+    associations: int = Field(
+        default=100, ge=1, description="Associations at once", json_schema_extra={"unit": "associations"}
+    )
+    per_address: int = Field(
+        default=80,
+        ge=1,
+        description="Associations at once from one address",
+        json_schema_extra={"unit": "associations"},
+    )
+    idle_s: float = Field(
+        default=60, gt=0, description="An association idle for so long is closed", json_schema_extra={"unit": "s"}
+    )
+    quiet_s: float = Field(
+        default=30, ge=0, description="A study is complete when quiet for so long", json_schema_extra={"unit": "s"}
+    )
+    remotes: dict[str, NodeRemote] = Field(
+        default_factory=dict,
+        description="Other systems by name: title, host, port, web, fhir, tls, results",
+        json_schema_extra={"unit": "tables", "shown": "none"},
+    )
+    rules: tuple[NodeRule, ...] = Field(
+        default=(),
+        description="Rules in order: name, reader, to, and conditions on the study",
+        json_schema_extra={"unit": "tables", "shown": "none"},
+    )
+
+
 class Settings(BaseSettings):
     """All settings, by section."""
 
@@ -105,6 +311,8 @@ class Settings(BaseSettings):
     paths: PathSettings = Field(default_factory=PathSettings)
     runtime: RuntimeSettings = Field(default_factory=RuntimeSettings)
     imaging: ImagingSettings = Field(default_factory=ImagingSettings)
+    service: ServiceSettings = Field(default_factory=ServiceSettings)
+    node: NodeSettings = Field(default_factory=NodeSettings)
 
     @classmethod
     def settings_customise_sources(

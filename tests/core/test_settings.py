@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 
 import pytest
@@ -118,12 +120,46 @@ def test_every_setting_has_unit_and_help() -> None:
         assert setting.default, setting.key
 
 
+CANDIDATES = (
+    "refuse",
+    "7",
+    "1048577",
+    "11113",
+    "0.25",
+    "/elsewhere",
+    "true",
+    "false",
+    '["here"]',
+    "{}",
+    '{"A": ["192.0.2.1"]}',
+)
+"""Values that fit one kind of setting or another."""
+
+
+def fitting(key: str) -> tuple[str, object]:
+    """A value for the environment that the setting takes and that is not its default, and what it becomes."""
+    section, name = key.split(".")
+    default = getattr(getattr(load_settings(), section), name)
+    made = type(getattr(load_settings(), section))
+    for text in CANDIDATES:
+        with contextlib.suppress(ValidationError):
+            value = json.loads(text) if text[0] in "[{" else text
+            found = getattr(made.model_validate({name: value}), name)
+            if found != default:
+                return text, found
+    raise AssertionError(f"no candidate fits {key}; add one")
+
+
 def test_table_names_the_environment_variable_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    nested = {"node.remotes", "node.rules"}  # tables of tables, which belong in a file
     for setting in settings_table():
-        value = "/elsewhere" if setting.unit == "folder" else "1048577" if setting.unit == "bytes" else "7"
-        monkeypatch.setenv(setting.environment, value)
+        if setting.key in nested:
+            continue
+        text, value = fitting(setting.key)
+        monkeypatch.setenv(setting.environment, text)
         section, name = setting.key.split(".")
-        assert str(getattr(getattr(load_settings(), section), name)) == value
+        assert getattr(getattr(load_settings(), section), name) == value
+        monkeypatch.delenv(setting.environment)
 
 
 def test_budget_default_is_that_of_the_imaging_layer() -> None:

@@ -40,6 +40,11 @@ VERBS: dict[str, Verb] = {
     "index": Verb("wetread.cli.index:app", "Keep past cases: build, add, search, delete, evaluate."),
     "similar": Verb("wetread.cli.similar:command", "Name past cases that look like a film."),
     "models": Verb("wetread.cli.models:app", "List, show, export and import readers."),
+    "node": Verb("wetread.cli.node:app", "Receive DICOM studies, read them, send results back."),
+    "pacs": Verb("wetread.cli.pacs:app", "Ask, fetch from and send to other DICOM systems."),
+    "serve": Verb("wetread.cli.serve:command", "Serve the assistant to browsers and programs."),
+    "worker": Verb("wetread.cli.worker:command", "Read what was uploaded to the service."),
+    "db": Verb("wetread.cli.db:app", "Keep the service's database: back up, restore, verify."),
     "doctor": Verb("wetread.cli.doctor:command", "Check this installation and say how to mend it."),
     "demo": Verb("wetread.cli.demo:command", "All of it once, on synthetic studies, in a minute."),
 }

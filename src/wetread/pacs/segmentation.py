@@ -14,27 +14,21 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ImageRefused, InputRefused, UnsupportedImage, UsageError, expected
-from wetread.imaging.budget import DEFAULT_BUDGET_BYTES
-from wetread.imaging.header import quiet, read_header
-from wetread.imaging.history import History
-from wetread.imaging.load import read_bytes
-from wetread.imaging.sniff import kind_of
+from wetread.errors import InputRefused, UsageError, expected
+from wetread.pacs.derived import encode, source_header, stable_uid
 from wetread.provenance import atomic_file
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
     from pydicom.dataset import Dataset
-    from pydicom.uid import UID
 
 __all__ = ["SEGMENT_NAMES", "SegmentationFile", "write_segmentation"]
 
@@ -56,11 +50,6 @@ _SERIES_NUMBER = 900
 """Past what a device numbers by itself, so that the masks sort after the images."""
 _LONG_STRING = 64
 """Characters of a value of VR LO (PS3.5 6.2)."""
-_DATED = ("StudyDate", "PatientBirthDate")
-_TYPE_2 = ("PatientName", "PatientID", "PatientSex", "AccessionNumber", "StudyID", "StudyTime", *_DATED)
-"""Type 2 of Patient (C.7.1.1) and General Study (C.7.2.1): present, but maybe empty."""
-_TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
-_PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
 _COPIED = ("SpecificCharacterSet", "BodyPartExamined")
 """Of SOP Common (C.12.1) and General Series (C.7.3.1). Not Laterality: it may not be present for a chest,
 dciodvfy refuses it in any SEG, and the modifier of each segment says the side."""
@@ -113,7 +102,7 @@ def write_segmentation(
         WetreadError: ``out`` cannot be written.
     """
     _require_names(algorithm, version)
-    image = _source(source)
+    image = source_header(source)
     _require_masks(masks, (int(image.Rows), int(image.Columns)))
     _require_confidence(confidence or {}, masks)
     kept = {organ: mask for organ, mask in masks.items() if mask.any()}
@@ -121,7 +110,7 @@ def write_segmentation(
         cure = "there is nothing to write: look at the image"
         raise InputRefused(expected("a mask with pixels", f"only empty masks: {', '.join(masks)}", cure))
     made_by = (algorithm.strip(), version.strip())
-    seg, data = _encoded(lambda: _segmentation(image, kept, made_by, confidence or {}), source.name)
+    seg, data = encode(lambda: _segmentation(image, kept, made_by, confidence or {}), source.name, "a SEG")
     with atomic_file(out) as part:
         part.write_bytes(data)
     return SegmentationFile(
@@ -131,66 +120,6 @@ def write_segmentation(
         segments=tuple(kept),
         omitted=tuple(organ for organ in masks if organ not in kept),
     )
-
-
-def _encoded(build: Callable[[], Dataset], name: str) -> tuple[Dataset, bytes]:
-    """The SEG and its file, or one refusal: what highdicom raises may quote the header."""
-    buffer = BytesIO()
-    with quiet():
-        try:
-            seg = build()
-            seg.save_as(buffer, enforce_file_format=True)
-        except Exception:  # ValueError, TypeError, AttributeError, UnicodeEncodeError and more
-            what, cure = "a header to derive a SEG from", "mend its patient and study elements: dciodvfy names them"
-            raise ImageRefused(expected(what, f"one that breaks rules: {name}", cure)) from None
-    return seg, buffer.getvalue()
-
-
-def _source(path: Path) -> Dataset:
-    """The header of the radiograph, made fit for highdicom, which takes type 2 elements for granted."""
-    from pydicom import dcmread
-
-    data = read_bytes(path, DEFAULT_BUDGET_BYTES)
-    kind = kind_of(data)
-    if kind != "DICOM":
-        cure = "a SEG belongs to a DICOM study: hand in the DICOM file"
-        raise ImageRefused(expected("a DICOM image", f"{kind}: {path.name}", cure))
-    read_header(data, path.name, History(), DEFAULT_BUDGET_BYTES)  # bounds what a deflated one inflates to
-    with quiet():
-        try:
-            image = dcmread(BytesIO(data), stop_before_pixels=True, force=True)
-            missing = [keyword for keyword in _TYPE_1 if not image.get(keyword)]
-            frames = int(image.get("NumberOfFrames") or 1)
-            if not missing:
-                _make_fit(image)
-        except Exception:  # pydicom lets struct, Unicode and more classes escape, which may quote values
-            cure = "the file is damaged: fetch it again"
-            raise ImageRefused(expected("a DICOM image", f"an unreadable header in {path.name}", cure)) from None
-    if missing:
-        got = f"none of {', '.join(missing)} in {path.name}"
-        raise ImageRefused(expected(f"a DICOM image with {', '.join(_TYPE_1)}", got, "fetch the original"))
-    if frames > 1:
-        cure = "write the frame to be segmented as an image of its own"
-        raise UnsupportedImage(expected("a radiograph of one frame", f"{frames} in {path.name}", cure))
-    return image
-
-
-def _make_fit(image: Dataset) -> None:
-    from pydicom.valuerep import DA, TM
-
-    for keyword in _TYPE_2:
-        if keyword not in image:
-            setattr(image, keyword, "")
-    for keyword, kind in [*((k, DA) for k in _DATED), ("StudyTime", TM)]:
-        try:
-            kind(str(image[keyword].value or ""))
-        except ValueError:  # not a date: the SEG says nothing rather than repeat it
-            setattr(image, keyword, "")
-    if image.PatientSex not in ("", "M", "F", "O"):
-        image.PatientSex = ""
-    if "FrameOfReferenceUID" in image and not all(image.get(keyword) for keyword in _PLANE):
-        # named, but without a plane in it: A.51.5 then has nothing to place the mask by
-        del image.FrameOfReferenceUID
 
 
 def _require_names(algorithm: str, version: str) -> None:
@@ -237,9 +166,9 @@ def _segmentation(
         pixel_array=np.stack(list(masks.values()), axis=-1)[np.newaxis].astype(np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(n, organ, made_by, confidence.get(organ)) for n, organ in numbered],
-        series_instance_uid=_uid(image.SeriesInstanceUID, *made_by),
+        series_instance_uid=stable_uid(_NAMESPACE, image.SeriesInstanceUID, *made_by),
         series_number=_SERIES_NUMBER,
-        sop_instance_uid=_uid(image.SOPInstanceUID, *made_by, _digest(masks, confidence)),
+        sop_instance_uid=stable_uid(_NAMESPACE, image.SOPInstanceUID, *made_by, _digest(masks, confidence)),
         instance_number=max(1, int(image.get("InstanceNumber") or 1)),
         manufacturer="wetread",
         manufacturer_model_name="wetread",
@@ -263,7 +192,7 @@ def _complete(seg: Dataset, image: Dataset) -> None:
     if "FrameOfReferenceUID" not in seg:
         # type 2C of General Image (C.7.6.1): required, maybe empty, where no plane gives the orientation
         seg.PatientOrientation = image.get("PatientOrientation") or ""
-    dimensions = _uid(seg.SOPInstanceUID, "dimensions")
+    dimensions = stable_uid(_NAMESPACE, seg.SOPInstanceUID, "dimensions")
     for item in [*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence]:
         item.DimensionOrganizationUID = dimensions
 
@@ -301,10 +230,3 @@ def _digest(masks: Mapping[str, NDArray[np.bool_]], confidence: Mapping[str, flo
         found.update(f"{organ} {confidence.get(organ)} {mask.shape} ".encode())
         found.update(np.packbits(mask).tobytes())
     return found.hexdigest()
-
-
-def _uid(*words: object) -> UID:
-    """A UID under 2.25 (PS3.5 B.2) that always is the same for the same words."""
-    from pydicom.uid import UID
-
-    return UID(f"2.25.{uuid.uuid5(_NAMESPACE, '/'.join(map(str, words))).int}")

@@ -1,0 +1,53 @@
+"""``wetread serve``: the web service on this machine, with its worker, and an address to open."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["command"]
+
+
+def command(
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 8000,
+    root: Annotated[Path | None, typer.Option(help="Folder of the service [as the settings say].")] = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="Database, e.g. postgresql+psycopg://… [SQLite in the root].", metavar="URL")
+    ] = None,
+    reader: Annotated[str | None, typer.Option(help="Reader of every upload [as the settings say].")] = None,
+    worker: Annotated[
+        bool, typer.Option("--worker/--no-worker", help="Run a worker too; --no-worker where `wetread worker` runs.")
+    ] = True,
+    tls_certificate: Annotated[Path | None, typer.Option(help="Certificate, PEM.", metavar="FILE")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.", metavar="FILE")] = None,
+    insecure_bind: Annotated[
+        bool, typer.Option("--insecure-bind", help="Let other machines reach it without TLS.")
+    ] = False,
+) -> None:
+    """Serve the assistant: upload, worklist, reads with heat maps, feedback. Prints an address that logs in once.
+
+    Example: wetread serve --port 8000
+    """
+    from wetread.service.context import open_service
+    from wetread.service.server import Address, EmbeddedWorker, check_address, login_address, run_server
+    from wetread.settings import load_settings
+
+    address = Address(host, port, tls_certificate, tls_key)
+    check_address(address, insecure_bind)
+    flags = {"service.root": root, "service.database_url": database_url, "service.reader": reader}
+    settings = load_settings(flags)
+    service = open_service(settings, secure=address.secure)
+    service.catalog.reader(settings.service.reader)  # a wrong name is told now, not at the first upload
+    with ExitStack() as stack:
+        stack.callback(service.close)
+        if worker:
+            stack.enter_context(EmbeddedWorker(service, settings))
+        sys.stdout.write(f"{login_address(service, address)}\n")
+        sys.stdout.write("Open it in a browser of this machine: it logs in once. Stop with Ctrl-C.\n")
+        sys.stdout.flush()
+        run_server(service, address)

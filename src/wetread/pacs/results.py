@@ -1,0 +1,75 @@
+"""All result objects of one image, as files ready to send."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wetread.errors import UsageError, expected
+from wetread.pacs.derived import encode, source_header
+from wetread.pacs.facts import ResultFacts
+from wetread.pacs.outbox import Result
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["RESULT_KINDS", "build_results"]
+
+RESULT_KINDS = ("sr", "seg", "heat", "gsps", "sc", "pdf")
+"""Structured report, organ masks, heat map, marks, picture, page."""
+
+
+def build_results(source: Path, facts: ResultFacts, kinds: Sequence[str]) -> list[Result]:
+    """Make the objects of ``kinds`` for the image at ``source``, in its study.
+
+    ``seg`` needs masks and ``heat`` a heat map: where there is none, there is no such object.
+
+    Raises:
+        ImageRefused: the header of the source cannot be derived from.
+        UsageError: an unknown kind.
+    """
+    for kind in kinds:
+        if kind not in RESULT_KINDS:
+            raise UsageError(expected(f"results among {', '.join(RESULT_KINDS)}", f"'{kind}'", "correct it"))
+    image = source_header(source)
+    makers = _makers(facts, image)
+    made: list[Result] = []
+    for kind in kinds:
+        if kind == "seg":
+            made += _organs(source, facts)
+        elif kind != "heat" or facts.heat:
+            data, raw = encode(makers[kind], source.name, f"a result ({kind})")
+            made.append(Result(kind, str(data.SOPClassUID), str(data.SOPInstanceUID), raw))
+    return made
+
+
+def _makers(facts: ResultFacts, image: Dataset) -> dict[str, Callable[[], Dataset]]:
+    from wetread.pacs import marks, pictures, structured_report
+
+    return {
+        "sr": lambda: structured_report.structured_report(facts, image),
+        "heat": lambda: marks.heat_segmentation(facts, image),
+        "gsps": lambda: marks.presentation_state(facts, image),
+        "sc": lambda: pictures.secondary_capture(facts, image),
+        "pdf": lambda: pictures.encapsulated_pdf(facts, image),
+    }
+
+
+def _organs(source: Path, facts: ResultFacts) -> list[Result]:
+    from pydicom import dcmread
+
+    from wetread.pacs.segmentation import write_segmentation
+
+    masks = {organ: mask for organ, mask in facts.masks.items() if mask.any()}
+    if not masks:
+        return []
+    model = facts.read.model
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "seg.dcm"
+        written = write_segmentation(source, masks, out, algorithm=model.name, version=model.version)
+        raw = out.read_bytes()
+    sop_class = str(dcmread(BytesIO(raw), stop_before_pixels=True).SOPClassUID)
+    return [Result("seg", sop_class, written.sop_instance_uid, raw)]

@@ -1,0 +1,59 @@
+"""What every part of the service needs: settings, database, stored files, readers, the bell; opened once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wetread.service.blobs import BlobStore
+from wetread.service.catalog import Catalog
+from wetread.service.database import Database, migrate, open_database
+from wetread.service.queue import Bell
+from wetread.service.unpack import Limits
+from wetread.settings import Settings
+
+__all__ = ["Service", "database_url", "open_service"]
+
+
+@dataclass(frozen=True, eq=False)
+class Service:
+    """One installation. ``root``: its folder; ``secure``: whether it is reached through TLS."""
+
+    settings: Settings
+    root: Path
+    database: Database
+    blobs: BlobStore
+    catalog: Catalog
+    bell: Bell
+    secure: bool = False
+
+    @property
+    def limits(self) -> Limits:
+        """What an upload may be."""
+        chosen = self.settings.service
+        return Limits(chosen.upload_bytes, self.settings.imaging.budget_bytes, chosen.upload_files)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+
+def database_url(settings: Settings) -> str:
+    """The URL of the database: as set, or SQLite in the root."""
+    return settings.service.database_url or f"sqlite:///{settings.service.root.resolve() / 'wetread.db'}"
+
+
+def open_service(settings: Settings, *, secure: bool = False) -> Service:
+    """Open an installation; its folder and tables are made or brought up to date.
+
+    Raises:
+        PeerUnreachable: the database does not answer.
+        UsageError: no such kind of database.
+    """
+    root = settings.service.root.resolve()
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = open_database(database_url(settings))
+    migrate(database)
+    chosen = settings.service
+    catalog = Catalog((settings.paths.readers,), (chosen.reader, chosen.segmenter))
+    return Service(settings, root, database, BlobStore(root), catalog, Bell(database, root), secure)

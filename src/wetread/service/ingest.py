@@ -1,0 +1,173 @@
+"""From files in quarantine to studies, images and jobs, whole or not at all.
+
+Decided here: all of an upload is looked at before any of it is stored; one transaction then writes studies, images,
+jobs and the line of the audit log. The same content twice is one image, one study, one job and one result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from wetread.errors import WetreadError
+from wetread.service import audit_log
+from wetread.service.accounts import Principal
+from wetread.service.audit_log import Actor
+from wetread.service.blobs import Quarantined
+from wetread.service.context import Service
+from wetread.service.headers import ImageHeader, group_key, read_image_header
+from wetread.service.jobs import Asked, enqueue
+from wetread.service.problems import Problem, problem_of
+from wetread.service.removal import require_files
+from wetread.service.tables import Blob, Job, Study, StudyImage, new_id, now
+from wetread.service.unpack import Refusal, archive_files, image_kind, is_archive
+from wetread.service.upsert import insert_new
+
+__all__ = ["Destination", "Ingested", "StudyGot", "ingest", "read_question", "search_words"]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where an upload goes: which worklist, read by which reader."""
+
+    tray: str = "main"
+    reader: str = ""
+
+
+@dataclass(frozen=True)
+class StudyGot:
+    """A study of an upload: ``added`` images are new, ``known`` were there already."""
+
+    id: str
+    added: int
+    known: int
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What became of an upload."""
+
+    studies: tuple[StudyGot, ...]
+    jobs: tuple[str, ...]
+    refused: tuple[Refusal, ...] = field(default=())
+
+
+def ingest(
+    service: Service, who: Principal, files: Sequence[Quarantined], to: Destination, request_id: str
+) -> Ingested:
+    """Take in the files of one upload: images, and archives of images.
+
+    Raises:
+        Problem: nothing in it is an image that is read, an archive is refused, the worklist is not this user's.
+    """
+    if not who.sees(to.tray):
+        raise Problem("forbidden", "This worklist is not one of yours.")
+    asked = read_question(service, to.reader)
+    with contextlib.ExitStack() as stack:
+        images, refused = _look(service, files, stack)
+        if not images:
+            first = refused[0] if refused else None
+            message = first.message if first else "expected at least one image, got none"
+            raise Problem("refused", message, first.hint if first else "Send DICOM, PNG, JPEG or TIFF.")
+        for file, _ in images:
+            service.blobs.keep(file)
+    sizes = {header.sha256: file.size for file, header in images}
+    with service.database.write() as session:
+        require_files(service.blobs, set(sizes))
+        studies, jobs = [], []
+        for key, headers in group_key([header for _, header in images]):
+            study, got = _store(session, who, to.tray, (key, headers), sizes)
+            studies.append(got)
+            jobs += [job.id for job in _ask(session, study, {header.sha256 for header in headers}, asked, who)]
+        detail = {"studies": len(studies), "images": len(images), "refused": len(refused)}
+        target = studies[0].id if len(studies) == 1 else ""
+        audit_log.append(session, Actor(who.name, request_id), "upload", target, detail)
+    service.bell.ring()
+    return Ingested(tuple(studies), tuple(jobs), tuple(refused))
+
+
+def read_question(service: Service, reader: str = "", operating_point: str | None = None) -> Asked:
+    """What is asked when an image is to be read; the default reader where none is named.
+
+    Raises:
+        Problem: no such reader, or no such operating point.
+    """
+    entry = service.catalog.reader(reader or service.settings.service.reader)
+    return Asked("read", entry, {"operating_point": operating_point} if operating_point else {})
+
+
+def search_words(*parts: str | None) -> str:
+    """What the worklist's search looks in."""
+    return " ".join(part for part in parts if part).lower()
+
+
+def _look(
+    service: Service, files: Sequence[Quarantined], stack: contextlib.ExitStack
+) -> tuple[list[tuple[Quarantined, ImageHeader]], list[Refusal]]:
+    """Read the headers of all images; those that cannot be read are refused one by one."""
+    images: dict[str, tuple[Quarantined, ImageHeader]] = {}
+    refused: list[Refusal] = []
+    number = 0
+    for file in files:
+        several = archive_files(service.blobs, file, service.limits, stack) if is_archive(file) else [file]
+        for one in several:
+            number += 1
+            if number > service.limits.files:
+                raise Problem("too_large", f"expected at most {service.limits.files} files, got more")
+            try:
+                header = read_image_header(one, image_kind(one), service.limits.file_bytes)
+            except WetreadError as error:
+                # The imaging layer names the file in its message, which here is a random word.
+                told = problem_of(error)
+                message = told.message.replace(one.path.name, "the file")
+                refused.append(Refusal(number, message, told.hint))
+            else:
+                images.setdefault(header.sha256, (one, header))
+    return list(images.values()), refused
+
+
+def _store(
+    session: Session, who: Principal, tray: str, group: tuple[str, list[ImageHeader]], sizes: dict[str, int]
+) -> tuple[Study, StudyGot]:
+    key, headers = group
+    study = _study(session, who, tray, key, headers[0])
+    count = session.scalar(select(func.count()).where(StudyImage.study_id == study.id)) or 0
+    added = 0
+    for number, header in enumerate(sorted(headers, key=lambda one: one.number), count + 1):
+        size = sizes[header.sha256]
+        insert_new(session, Blob, {"sha256": header.sha256, "size": size, "kind": header.kind}, ["sha256"])
+        values = {
+            "id": new_id(), "study_id": study.id, "sha256": header.sha256, "number": header.number or number,
+            "kind": header.kind, "rows": header.rows, "columns": header.columns, "facts": header.facts,
+        }  # fmt: skip
+        added += insert_new(session, StudyImage, values, ["study_id", "sha256"])
+    if added:
+        study.images, study.status, study.changed = count + added, "open", now()
+    return study, StudyGot(study.id, added, len(headers) - added)
+
+
+def _study(session: Session, who: Principal, tray: str, key: str, header: ImageHeader) -> Study:
+    about = {**header.patient, **header.study}
+    words = (about.get(name) for name in ("patient_id", "patient_name", "title", "modality", "body_part"))
+    values = {
+        "id": new_id(),
+        "tray": tray,
+        "key": key,
+        "owner_id": who.user_id,
+        "search": search_words(*words),
+        **about,
+    }
+    insert_new(session, Study, values, ["tray", "key"])
+    return session.scalars(select(Study).where(Study.tray == tray, Study.key == key).with_for_update()).one()
+
+
+def _ask(session: Session, study: Study, hashes: set[str], asked: Asked, who: Principal) -> list[Job]:
+    images = session.scalars(select(StudyImage).where(StudyImage.study_id == study.id, StudyImage.sha256.in_(hashes)))
+    jobs = [enqueue(session, asked, image, who.user_id) for image in list(images)]
+    if all(job.state == "done" for job in jobs) and study.status == "open":
+        study.status = "read"
+    return jobs

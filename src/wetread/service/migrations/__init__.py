@@ -1,0 +1,1 @@
+"""Changes of the service's tables, in order, as Alembic runs them."""

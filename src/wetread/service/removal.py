@@ -1,0 +1,48 @@
+"""Deleting a study: its rows, and the stored files that nothing else needs.
+
+Decided here: files go within the transaction that removes the rows, and whoever adds a row looks within its own
+transaction that the file is still there; so a file that was uploaded again at the same moment is never missing.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from wetread.service.blobs import BlobStore
+from wetread.service.problems import Problem
+from wetread.service.tables import Blob, Picture, Result, Study, StudyImage
+
+__all__ = ["remove_study", "require_files"]
+
+
+def remove_study(session: Session, store: BlobStore, study: Study) -> int:
+    """Delete a study with all that was found of it; return how many stored files went with it."""
+    own = select(StudyImage.id).where(StudyImage.study_id == study.id)
+    hashes = set(session.scalars(select(StudyImage.sha256).where(StudyImage.study_id == study.id)))
+    hashes |= set(
+        session.scalars(
+            select(Picture.sha256).join(Result, Result.id == Picture.result_id).where(Result.image_id.in_(own))
+        )
+    )
+    session.delete(study)
+    session.flush()
+    removed = 0
+    for sha256 in sorted(hashes):
+        used = session.scalar(select(StudyImage.id).where(StudyImage.sha256 == sha256).limit(1))
+        if used or session.scalar(select(Picture.name).where(Picture.sha256 == sha256).limit(1)):
+            continue
+        session.execute(delete(Blob).where(Blob.sha256 == sha256))
+        store.path(sha256).unlink(missing_ok=True)
+        removed += 1
+    return removed
+
+
+def require_files(store: BlobStore, hashes: set[str]) -> None:
+    """Refuse to name files that have gone meanwhile; to be called within the transaction that names them.
+
+    Raises:
+        Problem: ``unavailable``: sending them again will do.
+    """
+    if any(not store.path(sha256).exists() for sha256 in hashes):
+        raise Problem("unavailable", "A file was deleted while it was stored again.", "Send it again.", 1)

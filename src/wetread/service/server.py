@@ -1,0 +1,214 @@
+"""``wetread serve``: the web server, its worker beside it, and what must be true before either starts.
+
+Decided here: an address that others reach needs TLS or an explicit word; the first start makes an admin whose log-in
+is a one-time token in the printed address; the worker is a process of its own, because networks would keep the
+server from answering, is started again when it dies, and dies when the server does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+
+from wetread.errors import UsageError, WetreadError, expected
+from wetread.service import audit_log, jobs
+from wetread.service.accounts import add_user, make_login_token
+from wetread.service.audit_log import Actor
+from wetread.service.context import Service
+from wetread.service.tables import User
+from wetread.settings import Settings
+
+__all__ = [
+    "LOGIN_LASTS_S",
+    "WORKER_COMMAND",
+    "Address",
+    "EmbeddedWorker",
+    "check_address",
+    "login_address",
+    "run_server",
+    "stop_with_parent",
+]
+
+logger = logging.getLogger(__name__)
+
+LOGIN_LASTS_S = 3600.0
+WORKER_COMMAND = (sys.executable, "-c", "from wetread.cli.main import main; main()", "worker", "--with-parent")
+_COMMAND_LINE = Actor("command line")
+_LONGEST_PAUSE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the service listens. ``certificate`` and ``key``: PEM files for TLS, both or none."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def secure(self) -> bool:
+        """Whether it speaks TLS."""
+        return self.certificate is not None
+
+    @property
+    def url(self) -> str:
+        """What a person types on this machine."""
+        host = "localhost" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        shown = f"[{host}]" if ":" in host else host
+        return f"{'https' if self.secure else 'http'}://{shown}:{self.port}"
+
+
+def check_address(address: Address, insecure_bind: bool) -> None:
+    """Refuse an address that would send patient data in the clear.
+
+    Raises:
+        UsageError: another machine can reach it, without TLS and without ``insecure_bind``; half of a TLS pair; a
+            file of it that is not there.
+    """
+    if (address.certificate is None) != (address.key is None):
+        raise UsageError(expected("--tls-certificate and --tls-key together", "one of them", "give both"))
+    for file in (address.certificate, address.key):
+        if file is not None and not file.is_file():
+            raise UsageError(expected("a PEM file", f"no file {file.name}", "check the path"))
+    if not (_is_loopback(address.host) or address.secure or insecure_bind):
+        cure = "give --tls-certificate and --tls-key, or --insecure-bind behind a proxy that speaks TLS"
+        raise UsageError(expected("TLS for an address that others reach", f"--host {address.host} without", cure))
+
+
+def login_address(service: Service, address: Address) -> str:
+    """The address with a one-time token that logs in an admin; the first start makes the user ``admin``."""
+    with service.database.write() as session:
+        chosen = select(User).where(User.role == "admin", User.disabled.is_(False)).order_by(User.created).limit(1)
+        user = session.scalars(chosen).one_or_none()
+        if user is None:
+            user = add_user(session, "admin", "admin", None)
+            audit_log.append(session, _COMMAND_LINE, "add user", user.id, {"role": "admin"})
+        token = make_login_token(session, user, LOGIN_LASTS_S)
+        audit_log.append(session, _COMMAND_LINE, "make one-time token", user.id)
+    return f"{address.url}/login?token={token}"
+
+
+def run_server(service: Service, address: Address) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        WetreadError: the port is taken.
+    """
+    import socket
+
+    import uvicorn
+
+    from wetread.service.app import build_app
+    from wetread.service.web import log_as_json
+
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with contextlib.closing(listener):
+        try:
+            listener.bind((address.host, address.port))
+        except OSError as error:
+            got = f"{address.port} ({os.strerror(error.errno or 0)})"
+            raise WetreadError(expected("a free port", got, "choose another with --port")) from None
+        log_as_json()
+        configuration = uvicorn.Config(
+            build_app(service),
+            log_level="warning",
+            access_log=False,  # ours knows requests by their route, uvicorn's by their address
+            server_header=False,
+            ssl_certfile=address.certificate,
+            ssl_keyfile=address.key,
+            timeout_graceful_shutdown=5,
+        )
+        uvicorn.Server(configuration).run([listener])
+
+
+class EmbeddedWorker:
+    """A worker process beside the server; a context. See the module."""
+
+    def __init__(self, service: Service, settings: Settings) -> None:
+        self._service = service
+        self._environment = _environment(settings)
+        self._stop = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._keep, daemon=True, name="wetread-worker-keeper")
+
+    def __enter__(self) -> EmbeddedWorker:
+        """Start it."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it: its input ends, it finishes its batch and goes."""
+        self._stop.set()
+        with contextlib.suppress(OSError):
+            if self._process is not None and self._process.stdin is not None:
+                self._process.stdin.close()
+        self._thread.join(timeout=20)
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+
+    def _keep(self) -> None:
+        pause = 0.5
+        while not self._stop.is_set():
+            owner, begin = f"embedded:{os.getpid()}:{time.monotonic_ns():x}", time.monotonic()
+            # Its input is a pipe that only this process holds: it ends with the server, however that ends.
+            self._process = subprocess.Popen(  # noqa: S603
+                [*WORKER_COMMAND, "--owner", owner], stdin=subprocess.PIPE, env=self._environment
+            )
+            code = self._process.wait()
+            with contextlib.suppress(WetreadError), self._service.database.write() as session:
+                jobs.release(session, owner)  # nobody has to wait for the end of its lease
+            if self._stop.is_set():
+                return
+            pause = 0.5 if time.monotonic() - begin > 60 else min(_LONGEST_PAUSE_S, pause * 2)
+            logger.warning("the worker ended with code %s; starting another in %.1f s", code, pause)
+            self._stop.wait(pause)
+
+
+def stop_with_parent(stop: threading.Event) -> None:
+    """Set ``stop`` when the input of this process ends, which is when its parent is gone."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while sys.stdin.buffer.read(1):
+                pass
+        stop.set()
+
+    threading.Thread(target=wait, daemon=True, name="wetread-parent").start()
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The settings of this process for the worker, flags included."""
+    chosen = settings.service
+    told = {
+        "WETREAD_SERVICE__ROOT": str(chosen.root.resolve()),
+        "WETREAD_SERVICE__DATABASE_URL": chosen.database_url,
+        "WETREAD_SERVICE__READER": chosen.reader,
+        "WETREAD_SERVICE__SEGMENTER": chosen.segmenter,
+        "WETREAD_SERVICE__INDEX": chosen.index,
+        "WETREAD_SERVICE__LEASE_S": str(chosen.lease_s),
+        "WETREAD_SERVICE__BATCH": str(chosen.batch),
+        "WETREAD_PATHS__READERS": str(settings.paths.readers),
+    }
+    return {**os.environ, **told}
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,93 @@
+"""The worklist: filter, search and page over many studies without counting through them.
+
+Decided here: pages follow a cursor (the place of the last study in the order) and never an offset, so that a page
+costs the same wherever it lies and nothing is skipped when studies come in; the total is counted up to
+:data:`COUNTED` and then said to be at least that.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from wetread.service.accounts import Principal
+from wetread.service.problems import Problem
+from wetread.service.tables import Study
+
+__all__ = ["COUNTED", "Filter", "page"]
+
+COUNTED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What to show; empty: no matter. ``q``: words that all must be in the study's texts. ``order``: see the API."""
+
+    q: str = ""
+    status: str = ""
+    modality: str = ""
+    body_part: str = ""
+    decision: str = ""
+    tray: str = ""
+    order: str = "urgency"
+
+
+def page(session: Session, who: Principal, chosen: Filter, cursor: str, limit: int) -> tuple[list[Study], str, int]:
+    """One page: studies, cursor of the next page (empty at the end), total.
+
+    Raises:
+        Problem: ``bad_request``: a cursor of something else.
+    """
+    wanted = _conditions(select(Study), who, chosen)
+    total = session.scalar(select(func.count()).select_from(_conditions(select(Study.id), who, chosen).subquery())) or 0
+    keys: tuple[Any, ...] = (Study.urgency, Study.created, Study.id) if chosen.order == "urgency" else (
+        Study.created, Study.id
+    )  # fmt: skip
+    if cursor:
+        wanted = wanted.where(_after(keys, _read(cursor, len(keys))))
+    rows = list(session.scalars(wanted.order_by(*(key.desc() for key in keys)).limit(limit + 1)))
+    more = len(rows) > limit
+    rows = rows[:limit]
+    following = _write([getattr(rows[-1], key.key) for key in keys]) if more else ""
+    return rows, following, min(total, COUNTED)
+
+
+def _conditions(query: Select[Any], who: Principal, chosen: Filter) -> Select[Any]:
+    if "*" not in who.trays:
+        query = query.where(Study.tray.in_(who.trays))
+    for name in ("status", "modality", "body_part", "decision", "tray"):
+        value = getattr(chosen, name)
+        if value:
+            query = query.where(getattr(Study, name) == value)
+    for word in chosen.q.lower().split()[:8]:
+        query = query.where(Study.search.contains(word, autoescape=True))
+    return query
+
+
+def _after(keys: tuple[Any, ...], values: list[Any]) -> Any:
+    """Rows that come after ``values`` in descending order of ``keys``."""
+    either = []
+    for number, key in enumerate(keys):
+        equal = [other == value for other, value in zip(keys[:number], values[:number], strict=True)]
+        either.append(and_(*equal, key < values[number]))
+    return or_(*either)
+
+
+def _write(values: list[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
+
+
+def _read(cursor: str, count: int) -> list[Any]:
+    try:
+        values = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+    except ValueError:
+        values = None
+    plain = isinstance(values, list) and len(values) == count and isinstance(values[-1], str)
+    if not plain or not all(isinstance(value, int | float) for value in values[:-1]):
+        raise Problem("bad_request", "The cursor is not one that this address gave.", "Begin with the first page.")
+    return list(values)

@@ -1,0 +1,24 @@
+"""The reference page of the API, and the names that are written down twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+from wetread.service.app import build_app
+from wetread.service.context import Service
+from wetread.service.reference import api_page
+
+
+def test_the_reference_page_is_current(service: Service, repository: Path) -> None:
+    page = repository / "docs" / "reference" / "api.md"
+    made = api_page(build_app(service))
+    assert page.read_text(encoding="utf-8") == made, "write api_page(build_app(service)) to docs/reference/api.md"
+
+
+def test_the_methods_are_those_that_there_are() -> None:
+    from wetread.explain.base import METHODS, Method
+    from wetread.service import methods
+
+    assert methods.METHODS == METHODS
+    assert len(get_args(Method)) > 0
