@@ -40,6 +40,7 @@ def test_a_reader_of_the_organ_passes(tmp_path: Path) -> None:
     assert value(line, "outline") == 0.5
     assert "Without the lungs the reader is blind" in line.sentence
     assert not any("up to 1.00" in note for note in line.notes)
+    assert any("black" in note and "all films get one answer" in note for note in line.notes)
     assert line.thresholds == {"t4_organ_keeps": 0.9}
     assert [one.picture for one in line.examples] == sorted(pictures) == [f"t4-{k}.png" for k in (1, 2, 3, 4)]
     assert [one.caption.split(";")[0] for one in line.examples] == ["ill", "ill", "no ill", "no ill"]
@@ -59,6 +60,7 @@ def test_a_reader_of_a_corner_fails_although_the_organ_tells_the_label_too(tmp_p
     manifest = films(tmp_path, signal=CORNER)
     line, _ = asked(looking_at(CORNER, 0.35), manifest)
     assert line.answer == "FAIL"
+    assert not any("one answer" in note for note in line.notes)
     assert "as well without the lungs" in line.sentence
     assert all(value(line, f"painted over, {fill}") == 1.0 for fill in FILLS)
     assert "--guide" in line.cure

@@ -300,6 +300,12 @@ def _notes(readings: Readings, found: _Found, organ: str) -> tuple[str, ...]:
         f"box instead of the outline it is {found.box.value or 0:.2f}. Controls explain and do not decide.",
         f"An AUROC of up to {highest:.2f} without the {organ} lies within the intervals.",
     ]
+    alike = [fill for fill, one in found.without.items() if one.low is None and _at_chance(one)]
+    if alike:
+        notes.append(
+            f"With the {organ} filled {' and '.join(alike)} all films get one answer: an AUROC of .5 with no interval. "
+            "That counts as blind, and follows from how this reader is shown a film; weigh the other fills more."
+        )
     if guide is not None and guide.kind == "mask" and guide.organ == organ:
         notes.append(
             f"This reader is always shown the {organ} alone. With nothing else it sees what it always sees, by "
