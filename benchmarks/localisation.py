@@ -48,7 +48,7 @@ TOLERANCE_PX = 15.0
 BATCH = 16
 METHODS: dict[str, tuple[str, str | None]] = {
     "gradcam (default)": ("gradcam", None),
-    "gradcam, layer fine": ("gradcam", "fine"),
+    "gradcam, layer last": ("gradcam", "last"),
     "gradcam++": ("gradcam++", None),
     "hirescam, layer blocks.4": ("hirescam", "blocks.4"),
     "hirescam, layer blocks.2": ("hirescam", "blocks.2"),

@@ -249,7 +249,7 @@ def test_fine_is_the_usual_map_times_the_heat_of_finer_layers(name: str) -> None
     sizes = [(64, 64)] * 6
     label = reader.labels[0]
     fine = explain_batch(reader, forward, Target(label, layer="fine"), sizes, batch)
-    usual = explain_batch(reader, forward, Target(label), sizes, batch)
+    usual = explain_batch(reader, forward, Target(label, layer="last"), sizes, batch)
     names = finer_layers(reader.networks[0], reader.input)
     finer = [explain_batch(reader, forward, Target(label, "hirescam", layer), sizes, batch) for layer in names]
     seen = 0
@@ -265,7 +265,7 @@ def test_fine_is_the_usual_map_times_the_heat_of_finer_layers(name: str) -> None
             size = part.map.shape
             heat = torch.nn.functional.interpolate(heat, size, mode="bilinear", align_corners=False)
             product = heat[0, 0].numpy() * np.maximum(part.map, 0) / part.map.max()
-        np.testing.assert_allclose(made.map, product, rtol=1e-4, atol=1e-7 * made.scale)
+        np.testing.assert_allclose(made.map, product, rtol=1e-4, atol=1e-6 * made.scale)  # sums in other order
         assert made.map.shape == parts[-1].map.shape
         assert made.layer == " x ".join((whole.layer, *names))
         assert any("Sharpened" in limit for limit in made.limits)

@@ -11,7 +11,7 @@ import torch
 from tests.models.support import small_reader
 from wetread.errors import ExplanationFailed
 from wetread.explain import CAM_METHODS, Explanation, Method, Target, explain_batch
-from wetread.explain.layers import default_layer
+from wetread.explain.layers import default_layer, finer_layers
 from wetread.models.predict import Reader
 
 CONVOLUTIONAL = {
@@ -89,10 +89,19 @@ def test_convolutional_networks(architecture: str, method: Method) -> None:
         with pytest.raises(ExplanationFailed, match="use --method gradcam"):
             all_maps(reader, batch, method)
         return
-    maps = all_maps(reader, batch, method)
+    maps = all_maps(reader, batch, method, "last")
     assert_sound(maps, CONVOLUTIONAL[architecture])
-    assert_same(maps, all_maps(reader, batch, method), 0)  # twice the same
+    assert_same(maps, all_maps(reader, batch, method, "last"), 0)  # twice the same
     assert_same(maps, all_maps(reader, batch, method, CONVOLUTIONAL[architecture]), 1e-5)  # through the encoder
+
+
+@pytest.mark.parametrize("architecture", CONVOLUTIONAL)
+def test_gradcam_of_convolutions_is_fine_unless_a_layer_is_named(architecture: str) -> None:
+    reader, batch = reader_for(architecture), noise()
+    maps = all_maps(reader, batch, "gradcam")
+    assert_sound(maps, " x ".join((CONVOLUTIONAL[architecture], *finer_layers(reader.networks[0], reader.input))))
+    assert_same(maps, all_maps(reader, batch, "gradcam", "fine"), 0)
+    assert all(explanation.passes == 4 for explanation in maps)
 
 
 @pytest.mark.parametrize("method", ["gradcam", "hirescam"])

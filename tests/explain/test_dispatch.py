@@ -74,7 +74,7 @@ def test_a_class_activation_map_goes_through_the_feature_maps() -> None:
     found = [
         one
         for label in ("a", "b")
-        for one in explain_images(reader, reader.forward(batch), Target(label), [(64, 64)], batch)
+        for one in explain_images(reader, reader.forward(batch), Target(label, layer="last"), [(64, 64)], batch)
         if isinstance(one, Explanation)
     ]
     assert found

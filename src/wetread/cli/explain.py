@@ -34,7 +34,7 @@ def command(
     method: Annotated[str, typer.Option(help=METHOD_HELP)] = "gradcam",
     layer: Annotated[
         str | None,
-        typer.Option(help="Layer of the encoder, e.g. layer3, or fine, for CAM methods [the last feature maps]."),
+        typer.Option(help="For CAM methods: fine, last, or a layer of the encoder, e.g. layer3 [gradcam fine, others last]."),
     ] = None,
     samples: Annotated[
         int | None, typer.Option(help="Noisy or changed images for each map: more are slower and less noisy.")

@@ -3,8 +3,9 @@
 Decided here: the target is the logit of the label (binary: of the positive class); ensembles
 average the raw maps of their networks, because the reader averages their logits and CAM,
 Grad-CAM and HiResCAM maps are in logit units; the raw map stays signed, and the ReLU of the
-articles is applied when the map becomes heat. At the layer ``fine`` the map is multiplied by HiResCAM maps of
-earlier, finer layers: they can only take heat away, so the evidence stays where the last layer has it.
+articles is applied when the map becomes heat. At the layer ``fine``, the usual one of Grad-CAM, the map is multiplied
+by HiResCAM maps of earlier, finer layers: they can only take heat away, so the evidence stays where the last layer has
+it. On planted lesions and by deletion that is better by far (docs/explanation/heat-maps.md).
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from wetread.errors import ExplanationFailed, UsageError, expected
 from wetread.explain.base import Explanation, Method, RawMap, Target, made
 from wetread.explain.layers import (
     FINE,
+    LAST,
     Activations,
     default_layer,
     finer_layers,
     from_features,
     from_layer,
+    from_layers,
+    has_finer_layers,
     needs_encoder,
 )
 from wetread.models.guide import Window
@@ -48,6 +52,9 @@ _LIMITS: dict[Method, str] = {
     "hirescam": "Local gradients: for a head that is not linear the map does not add up to the score.",
 }
 _FINE_LIMIT = "Sharpened by earlier layers: its values are no share of the score."
+_FINE_PASSES = 4
+"""The reading, one more forward pass, and a backward pass that stops before the first layers."""
+
 _TOKENS = "Attention mixes tokens before this layer: a place in the map need not show what lies there."
 
 
@@ -145,8 +152,9 @@ def _one_network(
     network, output = reader.networks[index], reader.labels.index(target.label)
     if target.layer == FINE:
         return _sharpened(reader, forward, index, target, batch)
-    layer = target.layer or default_layer(network, reader.input)
-    usual = target.layer is None and not needs_encoder(network)
+    named = None if target.layer == LAST else target.layer
+    layer = named or default_layer(network, reader.input)
+    usual = named is None and not needs_encoder(network)
     if usual:
         activations = from_features(network, forward.features[index], output, reader.input)
     elif batch is None:
@@ -160,6 +168,17 @@ def _one_network(
     return raw, _error(raw, activations, target, bias), activations
 
 
+def _with_layer(reader: Reader, target: Target, batch: Tensor | None) -> Target:
+    """Name the layer ``fine`` where it is the usual one: for Grad-CAM of networks that all have finer layers.
+
+    Without the batch there is nothing to run again, and the last feature maps serve.
+    """
+    if target.layer is not None or target.method != "gradcam" or batch is None:
+        return target
+    fine = all(has_finer_layers(network, reader.input) for network in reader.networks)
+    return replace(target, layer=FINE) if fine else target
+
+
 def _sharpened(
     reader: Reader, forward: Forward, index: int, target: Target, batch: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Activations]:
@@ -170,17 +189,29 @@ def _sharpened(
     """
     network, output = reader.networks[index], reader.labels.index(target.label)
     layers = finer_layers(network, reader.input)
-    raw, _, activations = _one_network(reader, forward, index, replace(target, layer=None), batch)
     if batch is None:
         raise UsageError(expected(f"the batch, to explain the inner layer {layers[0]}", "None", "pass batch="))
-    raw = raw.clamp(min=0)
-    for layer in layers:
-        finer = from_layer(network, batch, layer, output, reader.input)
-        heat = hirescam(finer.maps, finer.gradients).clamp(min=0)
-        heat = heat / heat.amax((1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
-        size = list(heat.shape[1:])
-        raw = F.interpolate(raw[:, None], size, mode="bilinear", align_corners=False)[:, 0] * heat
-    return raw, None, replace(finer, layer=" x ".join((activations.layer, *layers)))
+    usual, _, activations = _one_network(reader, forward, index, replace(target, layer=LAST), batch)
+    # One image at a time, so that no map depends on what else is in the batch, not even by rounding.
+    parts = [from_layers(network, one, layers, output, reader.input) for one in batch.split(1)]
+    sharpened = torch.cat([_product(one, part) for one, part in zip(usual.split(1), parts, strict=True)])
+    layer = " x ".join((activations.layer, *layers))
+    return sharpened, None, replace(parts[0][-1], layer=layer)
+
+
+def _product(usual: Tensor, finer: Sequence[Activations]) -> Tensor:
+    """A usual map (1, h, w) times the heat of finer layers, at the finest; where it has no heat, as it is."""
+    product = usual.clamp(min=0)
+    for one in finer:
+        heat = hirescam(one.maps, one.gradients).clamp(min=0)
+        product = _resized(product, heat) * heat / heat.amax().clamp(min=torch.finfo(heat.dtype).tiny)
+    # Where no place speaks for the label the map stays negative, so that it is refused for that reason.
+    return product if usual.amax() > 0 else _resized(usual, product)
+
+
+def _resized(maps: Tensor, like: Tensor) -> Tensor:
+    """Bring maps (N, h, w) to the size of others."""
+    return F.interpolate(maps[:, None], list(like.shape[1:]), mode="bilinear", align_corners=False)[:, 0]
 
 
 def require_label(reader: Reader, label: str) -> None:
@@ -232,16 +263,17 @@ def explain_batch(
 ) -> list[Explanation | ExplanationFailed]:
     """Explain ``target`` for all N images of ``forward``; one map or one reason for each image.
 
-    ``forward`` comes from ``reader.forward(batch)``; the encoder is run again only for a ViT or a
-    named layer, which need ``batch``. ``sizes``: (rows, columns) of the original images; ``windows``: the parts
-    of them that the reader was shown, None for all of it. Averaged views are not explained: the map is that of
-    the unzoomed view.
+    ``forward`` comes from ``reader.forward(batch)``; the encoder is run again only for a ViT, a named layer and
+    ``fine``, which need ``batch``; without it Grad-CAM is that of the last feature maps. ``sizes``: (rows,
+    columns) of the original images; ``windows``: the parts of them that the reader was shown, None for all of it.
+    Averaged views are not explained: the map is that of the unzoomed view.
 
     Raises:
         UsageError: unknown label or layer, or ``batch`` missing.
         ExplanationFailed: this reader allows no such map for any image.
     """
     _check(reader, forward, target, sizes)
+    target = _with_layer(reader, target, batch)
     raws: list[Tensor] = []
     errors: list[Tensor | None] = []
     for index in range(len(reader.networks)):
@@ -252,11 +284,12 @@ def explain_batch(
     known = [error for error in errors if error is not None]
     worst = torch.stack(known).amax(0).tolist() if known else [None] * len(sizes)
     limits = _limits(reader, target, activations)
+    passes = _FINE_PASSES if target.layer == FINE else 1
     results: list[Explanation | ExplanationFailed] = []
     for row, size, window, error_of in zip(mean, sizes, windows or [None] * len(sizes), worst, strict=True):
         seen = window[2:] if window else size
         try:
-            one = RawMap(np.ascontiguousarray(row), error_of, limits=limits, layer=activations.layer)
+            one = RawMap(np.ascontiguousarray(row), error_of, passes=passes, limits=limits, layer=activations.layer)
             results.append(made(one, target, seen, reader.input).seen_through(window, size))
         except ExplanationFailed as failure:
             results.append(failure)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -22,14 +22,31 @@ from wetread.models.card import InputSpec
 from wetread.models.inputs import normalise
 from wetread.models.networks import Network
 
-__all__ = ["FINE", "Activations", "default_layer", "finer_layers", "from_features", "from_layer", "needs_encoder"]
+__all__ = [
+    "FINE",
+    "LAST",
+    "Activations",
+    "default_layer",
+    "finer_layers",
+    "from_features",
+    "from_layer",
+    "from_layers",
+    "has_finer_layers",
+    "needs_encoder",
+]
 
 FINE = "fine"
 """Given as a layer: the last feature maps together with those of twice and four times as many cells each way."""
 
+LAST = "last"
+"""Given as a layer: the last feature maps alone."""
+
 _UNNAMED = "last feature maps"
 _NAMES: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 """Name of each network's last feature maps; found once, by one forward of a blank image."""
+
+_FINER_NAMES: WeakKeyDictionary[nn.Module, tuple[str, ...] | str] = WeakKeyDictionary()
+"""Names of each network's finer layers, or why it has none; found once, by one forward of a blank image."""
 
 _FINER = 2
 """How many sizes above the last are looked at; still earlier layers see edges, which are everywhere."""
@@ -111,6 +128,27 @@ def finer_layers(network: Network, spec: InputSpec) -> tuple[str, ...]:
     Raises:
         ExplanationFailed: the encoder has tokens, or one size alone.
     """
+    found = _finer_layers(network, spec)
+    if isinstance(found, str):
+        raise ExplanationFailed(
+            expected(f"feature maps of several sizes for --layer {FINE}", found, "leave --layer out")
+        )
+    return found
+
+
+def has_finer_layers(network: Network, spec: InputSpec) -> bool:
+    """Whether :func:`finer_layers` returns any."""
+    return not isinstance(_finer_layers(network, spec), str)
+
+
+def _finer_layers(network: Network, spec: InputSpec) -> tuple[str, ...] | str:
+    """The names, or in words what the encoder has instead."""
+    if network not in _FINER_NAMES:
+        _FINER_NAMES[network] = _find_finer(network, spec)
+    return _FINER_NAMES[network]
+
+
+def _find_finer(network: Network, spec: InputSpec) -> tuple[str, ...] | str:
     last: dict[int, str] = {}  # cells -> layer; what runs later replaces what ran before
 
     def note(name: str, result: Tensor) -> None:
@@ -119,12 +157,10 @@ def finer_layers(network: Network, spec: InputSpec) -> tuple[str, ...]:
             last[cells] = name
 
     features = _watched(network, spec, note)
-    tokens = features.ndim != 4 or getattr(network.encoder, "output_fmt", "NCHW") == "NHWC"
-    finer = sorted(cells for cells in last if not tokens and cells > features.shape[2] * features.shape[3])
-    if not finer:
-        got = "tokens of a transformer" if tokens else "one size"
-        raise ExplanationFailed(expected(f"feature maps of several sizes for --layer {FINE}", got, "leave --layer out"))
-    return tuple(last[cells] for cells in finer[:_FINER])
+    if features.ndim != 4 or getattr(network.encoder, "output_fmt", "NCHW") == "NHWC":
+        return "tokens of a transformer"
+    finer = sorted(cells for cells in last if cells > features.shape[2] * features.shape[3])
+    return tuple(last[cells] for cells in finer[:_FINER]) or "one size"
 
 
 def _grid(tokens: int, spec: InputSpec) -> tuple[int, int] | None:
@@ -194,34 +230,50 @@ def _find_layer(network: Network, name: str) -> nn.Module:
 
 
 def from_layer(network: Network, batch: Tensor, name: str, output: int, spec: InputSpec) -> Activations:
-    """Run the network on ``batch``, (N, 1, H, W) in [0, 1], and take the layer called ``name``.
+    """Run the network on ``batch``, (N, 1, H, W) in [0, 1], and take the layer called ``name``."""
+    return from_layers(network, batch, (name,), output, spec)[0]
 
-    No graph is kept above the layer: gradients are switched on as its output passes.
-    Not for use from several threads on one network at once, as a hook is set meanwhile.
+
+def from_layers(
+    network: Network, batch: Tensor, names: Sequence[str], output: int, spec: InputSpec
+) -> tuple[Activations, ...]:
+    """Run the network once on ``batch``, (N, 1, H, W) in [0, 1], and take the layers called ``names``, in that order.
+
+    No graph is kept above the first of them to run: gradients are switched on as its output passes.
+    Not for use from several threads on one network at once, as hooks are set meanwhile.
     """
-    module = _find_layer(network, name)
-    caught: list[Tensor] = []
+    modules = {name: _find_layer(network, name) for name in names}
+    caught: dict[str, Tensor] = {}
 
-    def catch(_module: nn.Module, _inputs: object, result: object) -> Tensor:
-        if not isinstance(result, Tensor) or caught:
-            problem = "several outputs" if not caught else "several calls"
+    def catch(name: str, result: object) -> Tensor:
+        if not isinstance(result, Tensor) or name in caught:
+            problem = "several outputs" if name not in caught else "several calls"
             raise ExplanationFailed(
                 expected("a layer with one output, called once", f"{name} with {problem}", "choose another --layer")
             )
         torch.set_grad_enabled(True)  # until the no_grad below ends
-        caught.append(result.detach().clone().requires_grad_())
-        return caught[0].clone()  # the next layer may work in place
+        caught[name] = result if result.requires_grad else result.detach().clone().requires_grad_()
+        return caught[name].clone()  # the next layer may work in place
 
-    handle = module.register_forward_hook(catch)
+    handles = [
+        module.register_forward_hook(lambda _module, _inputs, result, name=name: catch(name, result))
+        for name, module in modules.items()
+    ]
     try:
         with torch.inference_mode(False), torch.no_grad():
             logits = network(normalise(batch.clone(), spec))[:, output]
-            if not caught:
-                raise ExplanationFailed(
-                    expected("a layer that runs", f"{name}, never called", "choose another --layer")
-                )
-            unreached = not logits.requires_grad
-            gradient = None if unreached else torch.autograd.grad(logits.sum(), caught[0], allow_unused=True)[0]
+            for name in names:
+                if name not in caught:
+                    raise ExplanationFailed(
+                        expected("a layer that runs", f"{name}, never called", "choose another --layer")
+                    )
+            leaves = [caught[name] for name in names]
+            unreached = [None] * len(names)
+            gradients = torch.autograd.grad(logits.sum(), leaves, allow_unused=True) if logits.requires_grad else None
     finally:
-        handle.remove()
-    return _activations(caught[0], gradient, logits, (network, spec, name, module))
+        for handle in handles:
+            handle.remove()
+    return tuple(
+        _activations(leaf, gradient, logits, (network, spec, name, modules[name]))
+        for name, leaf, gradient in zip(names, leaves, gradients or unreached, strict=True)
+    )

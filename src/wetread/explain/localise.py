@@ -12,7 +12,7 @@ from wetread.types import Box
 __all__ = ["boxes_from_heat", "boxes_of", "otsu_threshold"]
 
 _WORKING_PIXELS = 256
-"""Longer side of the grid on which boxes are found; a map has 5 to 14 cells, so nothing is lost."""
+"""Longer side of the grid on which boxes are found; a map has 5 to 56 cells, so nothing is lost."""
 
 
 def otsu_threshold(heat: NDArray[np.float32], bins: int = 256) -> float:
