@@ -1,12 +1,15 @@
 """Audits of real readers: the shipped ones on the data they come from, and the COVID reader that must fail.
 
 Every answer of every line is a row; pages and pictures go below ``--pages``. The reader's card is not touched: the
-verdicts on shipped cards are written by ``recipes.ship``.
+verdicts on shipped cards are written by ``recipes.ship``. With ``--recorded`` the rows are those of audits of the same
+weights that lie in ``--pages`` already, and rows of readers that were not asked for stay as they are: each names its
+own commit and date.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import time
 from pathlib import Path
 
@@ -30,7 +33,8 @@ def main() -> None:
     parser.add_argument("--kermany", type=Path, required=True, help="dataset folder of `make kermany`")
     parser.add_argument("--covid", type=Path, required=True, help="work folder of `make covid`")
     parser.add_argument("--pages", type=Path, default=Path("runs/audits"), help="where the pages go")
-    parser.add_argument("--readers", nargs="+", help="only these")
+    parser.add_argument("--readers", nargs="+", help="only these; rows of others stay")
+    parser.add_argument("--recorded", action="store_true", help="take audits of these weights that are there")
     asked = parser.parse_args()
     prepare_torch()
     plan = {
@@ -38,16 +42,41 @@ def main() -> None:
         "chest-pneumonia-lungs": ("chest-pneumonia-lungs", asked.kermany, None),
         "chest-three": (asked.covid / "chest-three", asked.covid / "seen", asked.covid / "unseen"),
     }
-    rows: list[dict[str, object]] = []
+    wanted = asked.readers or list(plan)
+    rows = [row for row in rows_there(asked.out) if row["reader"] not in wanted]
     for name, (reader, data, outside) in plan.items():
-        if asked.readers and name not in asked.readers:
+        if name not in wanted:
             continue
-        rows += audited(name, reader, data, outside, asked.pages)
-    facts = machine()
-    with atomic_file(asked.out) as part, part.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [*COLUMNS, *facts], lineterminator="\n")
+        found = recorded(name, reader, asked.pages) if asked.recorded else []
+        rows += found or [row | machine() for row in audited(name, reader, data, outside, asked.pages)]
+        write_rows(asked.out, rows)
+
+
+def rows_there(out: Path) -> list[dict[str, object]]:
+    """The rows of an earlier run; none without one."""
+    if not out.is_file():
+        return []
+    with out.open(newline="", encoding="utf-8") as stream:
+        return [dict(row) for row in csv.DictReader(stream)]
+
+
+def write_rows(out: Path, rows: list[dict[str, object]]) -> None:
+    """All rows, each with what it was measured on."""
+    with atomic_file(out) as part, part.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row | facts for row in rows)
+        writer.writerows(rows)
+
+
+def recorded(name: str, reader: str | Path, pages: Path) -> list[dict[str, object]]:
+    """The rows of the audit in ``pages``; none if it is not there, or of other weights."""
+    file = pages / name / "rows.json"
+    audit_file = pages / name / "audit.json"
+    if not file.is_file() or not audit_file.is_file():
+        return []
+    result = AuditResult.model_validate_json(audit_file.read_text(encoding="utf-8"))
+    same = result.reader.sha256 == load_reader(reader).card.sha256
+    return list(json.loads(file.read_text(encoding="utf-8"))) if same else []
 
 
 def audited(name: str, reader: str | Path, data: Path, outside: Path | None, pages: Path) -> list[dict[str, object]]:
@@ -67,6 +96,7 @@ def audited(name: str, reader: str | Path, data: Path, outside: Path | None, pag
                  "sentence": whole, "n": found.result.n, "seconds": round(seconds, 1)})  # fmt: skip
     for row in rows:
         print(row["line"], row["answer"], row["sentence"], row["seconds"], sep="\t", flush=True)
+    (folder / "rows.json").write_text(json.dumps([row | machine() for row in rows], indent=2) + "\n", encoding="utf-8")
     return rows
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,9 +165,7 @@ def kermany_figures(source: Path, work: Path) -> list[Figure]:
                     figures.append(
                         figure(f"kermany, {what}, {how} of image scores: kappa", found.baseline, "kappa", protocol)
                     )
-                figures.append(
-                    figure(f"{head} minus {how} of image scores", found.difference, "kappa", protocol, bar and ">= 0")
-                )
+                figures += difference_rows(f"{head} minus {how} of image scores", found.difference, protocol, bar)
     return figures
 
 
@@ -204,13 +201,13 @@ KEY_SETTINGS: dict[str, dict[str, object]] = {
     "frozen features": {"epochs": 60, "patience": 20},
     "end to end": {
         "mode": "finetune",
-        "image_size": 128,
-        "epochs": 7,
-        "patience": 7,
+        "image_size": 192,
+        "epochs": 12,
+        "patience": 12,
         "batch_size": 8,
-        "images_held": 48,
+        "images_held": 16,
         "learning_rate": 1e-3,
-        "encoder_rate": 0.02,
+        "encoder_rate": 0.1,
     },
 }
 
@@ -291,12 +288,18 @@ def memory_figures(work: Path) -> list[Figure]:
 
 
 def figure(what: str, estimate: Estimate, unit: str, protocol: str, bar: str = "") -> Figure:
-    """An estimate as a row; the bar on a difference is on its lower bound, else on the value."""
+    """An estimate as a row; the bar is on its value."""
     value = float("nan") if estimate.value is None else estimate.value
-    row = Figure(what, value, unit, protocol, estimate.n, estimate.low, estimate.high, bar)
-    if bar == ">= 0" and (estimate.low is None or estimate.low <= 0):
-        return replace(row, protocol=f"{protocol}; met only where the whole interval is above 0", bar=">= 1e-9 shown")
-    return row
+    return Figure(what, value, unit, protocol, estimate.n, estimate.low, estimate.high, bar)
+
+
+def difference_rows(what: str, found: Estimate, protocol: str, bar: str) -> list[Figure]:
+    """A paired difference, and with a ``bar`` its lower bound, which alone can meet one."""
+    rows = [figure(what, found, "kappa", f"{protocol}; paired, patients resampled")]
+    if bar:
+        low = float("nan") if found.low is None else found.low
+        rows.append(Figure(f"{what}: lower end of the interval", low, "kappa", protocol, found.n, bar=bar))
+    return rows
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import Figure, arguments, run_child, summarise, timed, write_figures
-from wetread.cli.read import DEFAULT_READER
 from wetread.datasets.phantoms import render, sample_spec, write_dicom
+from wetread.defaults import DEFAULT_READER
 
 COLD_REPEATS = 5
 WARM_REPEATS = 30

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wetread.defaults import DEFAULT_READER
 from wetread.errors import ImageRefused, UsageError, expected
 from wetread.models.bundle import find_reader, list_readers, load_reader
 from wetread.models.card import ReaderCard
@@ -29,7 +30,7 @@ __all__ = ["LoadedReader", "load", "readers"]
 PathLike = str | os.PathLike[str]
 
 
-def load(name: PathLike = "chest-pneumonia", **options: Any) -> LoadedReader:
+def load(name: PathLike = DEFAULT_READER, **options: Any) -> LoadedReader:
     """Load a reader by name or folder. ``options`` are fields of :class:`~wetread.reading.read.ReadOptions`.
 
     Sets the thread count and allocator of torch for this process, as the command line does.

@@ -24,6 +24,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from wetread.defaults import DEFAULT_READER
 from wetread.errors import UsageError, expected
 
 __all__ = [
@@ -108,7 +109,7 @@ class ServiceSettings(_Section):
         json_schema_extra={"unit": "URL", "shown": "SQLite in the root"},
     )
     reader: str = Field(
-        default="chest-pneumonia",
+        default=DEFAULT_READER,
         description="Reader of every uploaded image; others are asked for by name",
         json_schema_extra={"unit": "name or folder"},
     )

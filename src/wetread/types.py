@@ -26,15 +26,18 @@ __all__ = [
     "LabelReading",
     "Measure",
     "ModelIdentity",
+    "Neighbour",
     "OperatingPoint",
     "PredictionSet",
     "Read",
     "Record",
+    "SimilarCases",
     "Span",
     "Step",
     "StudyRead",
     "Task",
     "ViewReading",
+    "Vote",
 ]
 
 Task = Literal["binary", "multiclass", "multilabel"]
@@ -254,12 +257,64 @@ class PredictionSet(Record):
     undecided: tuple[str, ...] = ()
 
 
+class Neighbour(Record):
+    """One case like the one asked about.
+
+    ``path`` as in its manifest, ``file`` where it lay then; ``labels``: None unknown, empty: none of them.
+    ``distance``: 1 - cosine, 0 for the same picture. ``facts``: what else its manifest says. ``place``: the most alike
+    one of the grid of local embeddings, ``box`` the same in pixels of the original where its size is known.
+    """
+
+    rank: int
+    path: str
+    file: str
+    distance: float
+    labels: tuple[str, ...] | None
+    patient: str | None
+    study: str | None
+    split: str | None
+    images: int = 1
+    facts: dict[str, str] = Field(default_factory=dict)
+    place: int | None = None
+    box: Box | None = None
+
+
+class Vote(Record):
+    """What the neighbours say of one label: ``positive`` of ``known`` have it; ``share`` (0-1) weighs them by likeness.
+
+    ``share`` = (sum of w y + 1/2) / (sum of w + 1), w the cosine and not below 0: the rule of the kNN reader.
+    """
+
+    positive: int
+    known: int
+    share: float
+
+
+class SimilarCases(Record):
+    """Past cases of the index ``index`` that look like an image to the reader, nearest first.
+
+    ``vote``: label -> what they say of it, and ``contradictions``: sentences where that contradicts the classifier.
+    ``task`` and ``classes``: those of the index. ``left_out``: rows of the same patient that were not shown.
+    """
+
+    index: str
+    task: Task
+    classes: tuple[str, ...]
+    cases: tuple[Neighbour, ...]
+    vote: dict[str, Vote]
+    contradictions: tuple[str, ...] = ()
+    left_out: int = 0
+    warnings: tuple[str, ...] = ()
+
+
 class Read(Record):
     """One image read. ``labels`` carry no probability when the gate refused the image.
 
     ``measures``: sizes of the organs that a guided reader's segmenter found. ``agreement``: what the
     cardiothoracic ratio and the classifier say of cardiomegaly; None where a reader has not both. ``prediction_set``:
-    the answers that remain possible; None where the card has no conformal quantiles or the gate refused.
+    the answers that remain possible; None where the card has no conformal quantiles or the gate refused. ``similar``:
+    past cases like the image; None where no index was asked, the gate refused, or the index has no case of another
+    patient, which is then a warning.
     """
 
     schema_version: Literal["1"] = "1"
@@ -270,6 +325,7 @@ class Read(Record):
     prediction_set: PredictionSet | None = None
     measures: tuple[Measure, ...] = ()
     agreement: Agreement | None = None
+    similar: SimilarCases | None = None
     model: ModelIdentity
     timings_ms: dict[str, float]
     warnings: tuple[str, ...] = ()
@@ -312,7 +368,8 @@ class ViewReading(Record):
 class StudyRead(Record):
     """One study read as a whole. ``labels`` carry no probability where no image was left to judge.
 
-    ``drove``: label -> the image with the highest weight. ``failures``: file -> why it could not be read.
+    ``drove``: label -> the image with the highest weight. ``failures``: file -> why it could not be read. ``similar``:
+    past studies like this one, as in :class:`Read`.
     """
 
     schema_version: Literal["1"] = "1"
@@ -324,6 +381,7 @@ class StudyRead(Record):
     views: tuple[ViewReading, ...]
     failures: dict[str, str] = Field(default_factory=dict)
     prediction_set: PredictionSet | None = None
+    similar: SimilarCases | None = None
     model: ModelIdentity
     timings_ms: dict[str, float]
     warnings: tuple[str, ...] = ()

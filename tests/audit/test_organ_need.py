@@ -11,13 +11,23 @@ from PIL import Image as PilImage
 
 from tests.audit.looking import CORNER, MIDDLE, ORGAN, SIDE_PX, films, looking_at
 from tests.models.test_guide import guide as bright
-from wetread.audit.organ_need import FILLS, _at_chance, _most, judge_organ_need, organ_variants, smooth_fill
+from wetread.audit.organ_need import (
+    FILLS,
+    _at_chance,
+    _Found,
+    _most,
+    _sentence,
+    judge_organ_need,
+    organ_variants,
+    smooth_fill,
+)
 from wetread.audit.result import AuditLine
 from wetread.audit.thresholds import Thresholds
 from wetread.audit.variants import OrganSource, read_variants
 from wetread.datasets.manifest import Manifest
 from wetread.evaluation.auroc import auroc_estimate
 from wetread.models.predict import Reader
+from wetread.types import Estimate
 
 LUNGS = OrganSource("lungs", margin=0.05)
 
@@ -44,6 +54,17 @@ def test_a_reader_of_the_organ_passes(tmp_path: Path) -> None:
     assert line.thresholds == {"t4_organ_keeps": 0.9}
     assert [one.picture for one in line.examples] == sorted(pictures) == [f"t4-{k}.png" for k in (1, 2, 3, 4)]
     assert [one.caption.split(";")[0] for one in line.examples] == ["ill", "ill", "no ill", "no ill"]
+
+
+def test_a_pass_by_two_of_three_fills_says_so() -> None:
+    chance, more = (Estimate(value=v, low=v - 0.06, high=v + 0.06, n=400, method="", note="") for v in (0.53, 0.64))
+    alone = dict.fromkeys(FILLS, Estimate(value=0.98, low=0.97, high=0.99, n=400, method="", note=""))
+    found = _Found(
+        0, "ill", 200, alone["grey"], dict(zip(FILLS, (more, chance, chance), strict=True)), alone, more, more
+    )
+    assert found.answer(0.9) == "PASS"
+    assert "blind by 2 of 3 fills, and" in _sentence(found, "PASS", "lungs")
+    assert "0.53 to 0.64 without the lungs" in _sentence(found, "PASS", "lungs")
 
 
 def test_answers_that_are_all_alike_tell_nothing_and_those_of_two_heaps_tell_all() -> None:

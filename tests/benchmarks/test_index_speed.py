@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks import index_speed
 from wetread.retrieval.records import unit
@@ -41,3 +44,25 @@ def test_steps_at_a_small_size(tmp_path: Path) -> None:
     assert (found["recall"], found["n"]) == (1.0, 30)
     assert 0 < found["p50_ms"] <= found["p95_ms"]
     assert index_speed.step_add(index, str(tmp_path / "v.npy"))["added"] == 1000
+
+
+def test_the_command_writes_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = {"train": index_speed.noise(300)[:, :], "test": index_speed.noise(20, seed=9)}
+    np.savez(tmp_path / "real.npz", **vectors)  # type: ignore[arg-type]
+    out = tmp_path / "index.csv"
+    sizes = ["--size", "1200", "--noise", "0", "--images", "60"]
+    flags = ["--real", str(tmp_path / "real.npz"), "--work", str(tmp_path), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["index_speed", *sizes, *flags])
+    index_speed.main()
+    with out.open(encoding="utf-8") as file:
+        rows = {row["what"]: row for row in csv.DictReader(file)}
+    bars = {name: row["bar"] for name, row in rows.items() if row["bar"]}
+    assert bars == {
+        "search p95, 1,200 x 512, real shape": "<= 10",
+        "recall@10, 1,200 x 512, real shape": ">= 0.98",
+        "add 1,000, 1,200 x 512, real shape": "<= 2",
+        "index build, 60 images, cached features": "<= 60",
+        "add 1,000 to 60 images": "<= 2",
+    }
+    assert {"build, 1,200 x 512, real shape", "build, peak memory, 1,200 x 512, real shape"} <= set(rows)
+    assert float(rows["recall@10, 1,200 x 512, real shape"]["value"]) == 1

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.datasets.layouts import LAYOUTS
@@ -163,3 +165,46 @@ def test_help_has_an_example(verb: str, cli: Cli) -> None:
     assert result.exit_code == 0
     assert f"wetread dataset {verb}" in result.stdout
     assert "Example: wetread dataset" in result.stdout
+
+
+def slide(folder: Path, name: str, tissue: slice) -> None:
+    """A scanned slide: glass with a block of tissue, tiles of 64 pixels in JPEG, as scanners write them."""
+    pixels = np.full((256, 320, 3), (244, 243, 245), np.uint8)
+    pixels[64:192, tissue] = (200, 120, 170)
+    folder.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(folder / name, pixels, tile=(64, 64), photometric="rgb", compression="jpeg")
+
+
+def test_slides_become_bags_of_tiles(cli: Cli, tmp_path: Path) -> None:
+    slide(tmp_path / "slides" / "normal", "a.svs", slice(64, 192))
+    slide(tmp_path / "slides" / "tumour", "b.svs", slice(0, 256))
+    out = tmp_path / "set"
+    done = cli("dataset", "import", tmp_path / "slides", "--tiles", 64, "--tissue", 0.9, "--out", out, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["images"] == 4 + 8
+    table = load_manifest(out).table
+    assert table.groupby("label")["path"].count().to_dict() == {"normal": 4, "tumour": 8}
+    assert table.groupby("label")["study"].nunique().to_dict() == {"normal": 1, "tumour": 1}
+    places = json.loads((out / "tiles" / str(table["study"].iloc[0]) / "tiles.json").read_text(encoding="utf-8"))
+    assert (places["image"], places["rows"], places["columns"]) == ("a.svs", 256, 320)
+    assert sorted(places["tiles"].values()) == [[64, 64], [64, 128], [128, 64], [128, 128]]
+    assert "Cutting tiles" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (("--tiles", 8), 2, "expected tiles of 16 to 4096 pixels, got 8; set --tiles in that range"),
+        (("--tiles", 64, "--tissue", 2), 2, "expected a tissue share from 0 to 1, got 2.0"),
+        (("--tiles", 256), 3, "expected a tile with 25% tissue, got none in glass.svs of 320 x 256 pixels"),
+    ],
+)
+def test_slides_that_cannot_be_cut_leave_nothing_behind(
+    cli: Cli, tmp_path: Path, flags: tuple[object, ...], code: int, message: str
+) -> None:
+    slide(tmp_path / "slides" / "normal", "glass.svs", slice(0, 0))
+    slide(tmp_path / "slides" / "tumour", "b.svs", slice(0, 256))
+    done = cli("dataset", "import", tmp_path / "slides", *flags, "--out", tmp_path / "set")
+    assert (done.exit_code, message in done.stderr) == (code, True), done.stderr
+    assert not (tmp_path / "set" / "manifest.parquet").exists()
+    assert not (tmp_path / "set" / "tiles").exists()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,3 +157,51 @@ def test_no_embedding_is_computed_twice(cli: Cli, films: Path, reader: Path, tmp
     again = cli("index", "build", tmp_path / "two", films, "--reader", reader)
     assert "Embedding images: 8 of 8" in first.stderr
     assert "Embedding images" not in again.stderr
+
+
+def test_more_cases_than_there_are_is_a_warning_and_all_of_them(cli: Cli, index: Path) -> None:
+    film = index.parent / "films" / "0.png"
+    done = cli("similar", film, "--index", index, "-k", 100, "--json")
+    assert done.exit_code == 0
+    (found,) = json.loads(done.stdout)["neighbours"]
+    assert len(found["neighbours"]) == 6  # of seven patients all but the one asked about
+    assert "cases holds only 6 other patients, 100 were asked for" in found["warnings"]
+
+
+def test_a_second_writer_waits_for_the_first(index: Path) -> None:
+    from wetread.retrieval.store import Folder
+
+    code = "from wetread.cli.main import main; main()"
+    words = [sys.executable, "-c", code, "index", "delete", str(index), "3.png", "--json"]
+    with Folder(index).writing():
+        second = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(6)  # it would have been done in less
+        assert json.loads((index / "index.json").read_text(encoding="utf-8"))["count"] == 8
+    out, err = second.communicate(timeout=120)
+    assert (second.returncode, err) == (0, "")
+    assert json.loads(out) == {"deleted": 1, "count": 7}
+    assert json.loads((index / "index.json").read_text(encoding="utf-8"))["count"] == 7
+
+
+@pytest.mark.parametrize("ending", [".rows.parquet", ".vectors.npy", "index.json"])
+def test_every_verb_finds_a_damaged_file_and_names_the_command_that_mends_it(
+    cli: Cli, index: Path, films: Path, reader: Path, ending: str
+) -> None:
+    (file,) = index.glob(f"*{ending}")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    file.write_bytes(data)
+    for words in (
+        ("similar", films / "0.png", "--index", index),
+        ("index", "search", index, films / "0.png"),
+        ("index", "add", index, films),
+        ("index", "show", index),
+        ("index", "evaluate", index),
+        ("index", "delete", index, "3.png"),
+        ("read", films / "0.png", "--reader", reader, "--index", index),
+    ):
+        done = cli(*words)
+        assert done.exit_code == 3, (words, done.stderr)
+        assert f"expected a whole {file.name} in the index {index}" in done.stderr
+        assert f"build it again: wetread index build {index} DATASET --overwrite" in done.stderr

@@ -8,13 +8,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
+from PIL import Image as Pillow
 
 from tests.conftest import CliResult
 from wetread.cli.main import run
 from wetread.datasets.manifest import load_manifest
 from wetread.datasets.phantom_mura import MuraPlan, make_mura
-from wetread.models.bundle import load_card
+from wetread.models.bundle import find_reader, load_card
 from wetread.types import StudyRead
 
 Cli = Callable[..., CliResult]
@@ -123,7 +126,7 @@ def test_reading_a_folder_gives_one_answer_and_the_weight_of_each_view(cli: Cli,
         rows = list(csv.DictReader(file))
     assert len(rows) == len(read.views)
     page = next(Path("read").glob("study*.html")).read_text(encoding="utf-8")
-    assert "Answer for the study" in page
+    assert "Driven by:" in page
     assert "Research use only" in page
     stored = StudyRead.model_validate_json(Path("read/studies.jsonl").read_text(encoding="utf-8"))
     made = [e for view in stored.views for e in view.evidence.values() if e.status == "made"]
@@ -157,6 +160,125 @@ def test_a_study_without_a_readable_image_is_refused(cli: Cli, trained: Path, tm
     assert result.exit_code == 3
     assert "error: expected a readable image in the study empty, got 1 that are not: " in result.stderr
     assert not Path("out").exists()
+
+
+@pytest.fixture(scope="module")
+def attending(work: Path, trained: Path) -> Path:
+    """The same features with another pooling: weights that differ from view to view."""
+    words = ("train", work / "data", "--level", "study", *SMALL, "--pooling", "attention", "--out", work / "attending")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WETREAD_PATHS__CACHE", str(work / "cache"))
+        assert run([str(word) for word in words]) == 0
+    return work / "attending"
+
+
+def test_the_weights_of_tiles_lie_over_the_whole_slide(cli: Cli, work: Path, attending: Path, tmp_path: Path) -> None:
+    films = [sorted(one_study(work, label).glob("*.png"))[0] for label in ("negative", "positive", "negative")]
+    pixels = np.full((64, 192, 3), 250, np.uint8)
+    for number, film in enumerate(films):  # three bones side by side, as one scanned image
+        with Pillow.open(film) as picture:
+            pixels[:, 64 * number : 64 * number + 64] = np.asarray(picture.convert("RGB").resize((64, 64)))
+    for label in ("normal", "tumour"):
+        (tmp_path / "slides" / label).mkdir(parents=True)
+        file = tmp_path / "slides" / label / f"{label}.svs"
+        tifffile.imwrite(file, pixels, tile=(64, 64), photometric="rgb", compression="zlib")
+    imported = cli("dataset", "import", "slides", "--tiles", 64, "--tissue", 0.1, "--out", "set")
+    assert imported.exit_code == 0, imported.stderr
+    tiles = next(Path("set/tiles").glob("0001-*"))
+    result = cli("read", tiles, "--reader", attending, "--out", "read")
+    assert result.exit_code == 0, result.stderr
+    with Path("read/views.csv").open(encoding="utf-8") as table:
+        weights = {row["image"]: float(row["weight"]) for row in csv.DictReader(table)}
+    heaviest = max(weights, key=lambda name: weights[name])
+    (name,) = (one.name for one in Path("read/heatmaps").glob("*.whole.positive.png"))
+    with Pillow.open(Path("read/heatmaps") / name) as picture:
+        heat = np.asarray(picture.convert("RGBA")).astype(int)
+    assert heat.shape == (64, 192, 4)
+    shown = {f"x{64 * k:06d}-y000000.png": heat[:, 64 * k : 64 * k + 64].sum() for k in range(3)}
+    assert max(shown, key=lambda one: shown[one]) == heaviest
+    assert len({int(value) for value in shown.values()}) == 2  # the negative bone is there twice
+    page = next(Path("read").glob("*.html")).read_text(encoding="utf-8")
+    assert "Weights over the whole image" in page
+
+
+@pytest.fixture(scope="module")
+def past(work: Path, trained: Path) -> Path:
+    """An index of the training studies by the reader of studies itself."""
+    words = ("index", "build", work / "past", work / "data", "--reader", trained, "--level", "study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WETREAD_PATHS__CACHE", str(work / "cache"))
+        assert run([str(word) for word in (*words, "--where", "split=train")]) == 0
+    return work / "past"
+
+
+def test_past_studies_stand_beside_the_answer(cli: Cli, work: Path, trained: Path, past: Path) -> None:
+    folder = one_study(work, "positive")
+    words = ("--reader", trained, "--index", past, "-k", 3, "--no-heatmaps")
+    result = cli("read", folder, *words, "--out", "read", "--json")
+    assert result.exit_code == 0, result.stderr
+    similar = StudyRead.model_validate_json(result.stdout).similar
+    assert similar is not None
+    assert [case.rank for case in similar.cases] == [1, 2, 3]
+    assert all("/train/" in case.path and case.images >= 1 for case in similar.cases)
+    assert similar.vote["positive"].known == 3
+    page = next(Path("read").glob("study*.html")).read_text(encoding="utf-8")
+    assert "Studies like this" in page
+    assert page.count('class="case-film"') == 3
+    assert f"{folder.name}: 3 cases like it: positive " in cli("read", folder, *words).stdout
+
+
+def test_a_study_of_the_index_is_known_by_its_images(cli: Cli, work: Path, trained: Path, past: Path) -> None:
+    folder = sorted((work / "release" / "MURA-v1.1" / "train").glob("XR_WRIST/*/study1_positive"))[0]
+    rows = load_manifest(work / "data").table
+    patient = folder.parent.name
+    assert (rows.loc[rows["path"].str.contains(f"/{patient}/"), "split"] == "train").any()
+    flags = ("--reader", trained, "--index", past, "--no-heatmaps", "--json")
+    own = StudyRead.model_validate_json(cli("read", folder, *flags).stdout).similar
+    assert own is not None
+    assert own.left_out == 1
+    assert not any(f"/{patient}/" in case.path for case in own.cases)
+
+
+def test_an_index_that_does_not_fit_the_reader_of_studies_is_refused(
+    cli: Cli, work: Path, trained: Path, past: Path, tmp_path: Path
+) -> None:
+    folder = one_study(work, "positive")
+    assert cli("index", "build", "images", work / "data", "--reader", trained, "--where", "split=test").exit_code == 0
+    result = cli("read", folder, "--reader", trained, "--index", "images", "--out", "out")
+    assert result.exit_code == 2
+    assert "expected an index of studies for a reader of studies, got one of single images" in result.stderr
+    result = cli("read", folder, "--reader", "chest-pneumonia", "--index", past, "--out", "out")
+    assert result.exit_code == 3
+    own, other = (load_card(place).sha256[:12] for place in (trained / "reader", find_reader("chest-pneumonia", [])))
+    assert f"sha256 {own}" in result.stderr
+    assert f"sha256 {other}" in result.stderr
+    assert not Path("out").exists()
+
+
+def test_a_study_larger_than_the_budget_is_read_image_by_image(
+    cli: Cli, work: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve images that together need three times the memory that is allowed, and one that alone needs more."""
+    with Pillow.open(sorted(one_study(work, "positive").glob("*.png"))[0]) as picture:
+        (tmp_path / "study").mkdir()
+        for number in range(12):
+            side = 250 + number
+            picture.resize((side, side)).save(tmp_path / "study" / f"image{number:02d}.png")
+        picture.resize((600, 600)).save(tmp_path / "study" / "poster.png")
+    monkeypatch.setenv("WETREAD_IMAGING__BUDGET_BYTES", str(1 << 20))
+    result = cli("read", "study", "--reader", trained, "--no-heatmaps", "--json")
+    assert result.exit_code == 1
+    read = StudyRead.model_validate_json(result.stdout)
+    assert len(read.views) == 12
+    assert list(read.failures) == ["poster.png"]
+    assert "expected an image of at most 1 MiB decoded, got 600 x 600 pixels" in read.failures["poster.png"]
+
+
+def test_training_holds_as_few_images_as_it_is_told(cli: Cli, work: Path, trained: Path, tmp_path: Path) -> None:
+    words = ("--level", "study", *SMALL, "--epochs", 2, "--images-held", 1)
+    result = cli("train", work / "data", *words, "--out", tmp_path / "held")
+    assert result.exit_code == 0, result.stderr
+    assert load_card(tmp_path / "held" / "reader").training["settings"]["images_held"] == 1
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -120,6 +121,40 @@ def test_bands_of_a_sixteen_bit_file_are_eight_bits(tmp_path: Path) -> None:
         assert slide.size == (96, 80)
         assert np.array_equal(slide.band(40, 30)[..., 0], (values[40:70] >> 8).astype(np.uint8))
         assert slide.band(90, 30).shape == (6, 80, 1)
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "jpeg2000"])
+def test_an_svs_is_read_by_its_own_tiles_and_a_tile_left_out_by_the_scanner_is_white(
+    tmp_path: Path, codec: str
+) -> None:
+    pixels = np.full((192, 256, 3), GLASS, np.uint8)
+    pixels[64:128, 64:192] = PINK
+    parts = [pixels[y : y + 64, x : x + 64] for y in (0, 64, 128) for x in (0, 64, 128, 192)]
+    sparse = iter([*parts[:-1], None])
+    words = "Aperio Image Library v12.0.15\n256x192 [0,0 256x192] (64x64) |AppMag = 20|MPP = 0.5"
+    with tifffile.TiffWriter(tmp_path / "a.svs") as file:
+        form: dict[str, Any] = {"tile": (64, 64), "photometric": "rgb", "compression": codec, "description": words}
+        file.write(sparse, shape=pixels.shape, dtype=np.uint8, **form)
+        file.write(pixels[::4, ::4], photometric="rgb", subfiletype=1)  # the thumbnail
+    with tifffile.TiffFile(tmp_path / "a.svs") as file:
+        assert file.is_svs
+    with open_slide(tmp_path / "a.svs") as slide:
+        assert slide.size == (192, 256)
+        band = slide.band(50, 100).astype(int)
+    assert np.abs(band[:78] - pixels[50:128]).max() <= 3  # codecs round
+    assert (band[78:, 192:] == 255).all()
+
+
+def test_a_damaged_tile_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "a.svs"
+    tifffile.imwrite(file, slide_pixels(), tile=(64, 64), photometric="rgb", compression="jpeg")
+    with tifffile.TiffFile(file) as opened:
+        offset = opened.pages[0].dataoffsets[0]
+    data = bytearray(file.read_bytes())
+    data[offset : offset + 4] = b"\0\0\0\0"
+    file.write_bytes(data)
+    with pytest.raises(ImageRefused, match=r"expected a whole TIFF, got .* in a.svs"), open_slide(file) as slide:
+        slide.band(0, 10)
 
 
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from wetread.models.mil import (
     StudyNetwork,
     StudyPool,
     StudyReader,
+    ViewHead,
     build_study_network,
     padded,
     position_numbers,
@@ -149,6 +150,16 @@ def test_empty_studies_are_refused() -> None:
     for lengths in ([], [3, 0], [2]):
         with pytest.raises(UsageError, match="expected studies of 1 image or more, 3 in all"):
             padded(vectors(3), lengths)
+
+
+def test_a_feature_that_hardly_varied_is_not_blown_up_where_the_encoder_learns() -> None:
+    """Spreads of 0, 1 and 2 before learning: a step of 0.1 in the first is 100 in its units, or 0.1 of the median."""
+    embeddings = np.array([[5.0, -1.0, -2.0], [5.0, 1.0, 2.0]], np.float32)
+    head = ViewHead(StudySpec(hidden=0), 3, 1, 0.0)
+    for learning, spreads in ((False, [0.0, 1.0, 2.0]), (True, [1.0, 1.0, 2.0])):
+        head.standardise(embeddings, learning=learning)
+        assert head.std.tolist() == pytest.approx([spread + 1e-3 for spread in spreads])
+        assert head.mean.tolist() == [5.0, 0.0, 0.0]
 
 
 def test_each_view_has_its_own_layer_and_unknown_views_the_common_one() -> None:

@@ -11,6 +11,7 @@ import pytest
 import wetread
 from wetread.audit.result import AuditResult
 from wetread.datasets.phantoms import render, sample_spec, write_dicom
+from wetread.defaults import DEFAULT_READER
 from wetread.models.bundle import AUDIT_FILE, ZOO, list_readers, load_any_card, load_card
 from wetread.types import Image, ImageFacts
 
@@ -46,6 +47,16 @@ def test_its_own_audit_is_shipped_with_it_and_failed() -> None:
     assert answers["T4"] != "PASS"  # and nothing shows that this reader does without it
     assert card.watermark
     assert card.heat_maps["gradcam"] == "passes"
+
+
+def test_the_reader_that_is_taken_where_none_is_named_fails_none_of_the_four_questions_that_decide() -> None:
+    assert DEFAULT_READER == GUIDED
+    card = load_card(ZOO / GUIDED)
+    audit = AuditResult.model_validate_json((ZOO / GUIDED / AUDIT_FILE).read_text(encoding="utf-8"))
+    assert audit.reader.sha256 == card.sha256
+    assert audit.verdict == card.audit_verdict == "OPEN T2 not assessable on kermany-cxr test"
+    answers = {line.code: line.answer for line in audit.lines}
+    assert (answers["T1"], answers["T3"], answers["T4"]) == ("PASS", "WARN", "PASS")  # a shortcut, and no use of it
 
 
 @pytest.mark.parametrize(("folder", "ill"), [("NORMAL", False), ("PNEUMONIA", True)])

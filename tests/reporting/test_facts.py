@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.reporting import cardiac_examples, examples
+from tests.reporting import cardiac_examples, examples, similar_examples
 from wetread.errors import WetreadError
 from wetread.reporting.facts import ReadWithPictures, WorklistEntry, most_urgent, picture_type
 from wetread.types import LabelReading
@@ -13,9 +13,9 @@ from wetread.types import LabelReading
 def test_gated_image_with_a_probability_is_refused() -> None:
     gated = examples.gated_read()
     answered = gated.read.model_copy(update={"labels": (examples.answer("pneumonia", 0.9),)})
-    with pytest.raises(WetreadError, match=r"expected no probability, decision, heat map or measure.*got answers for"):
+    with pytest.raises(WetreadError, match=r"expected no probability, decision, heat map, measure.*got answers for"):
         ReadWithPictures(read=answered, film_png=gated.film_png)
-    with pytest.raises(WetreadError, match="expected no probability, decision, heat map or measure"):
+    with pytest.raises(WetreadError, match="expected no probability, decision, heat map, measure"):
         WorklistEntry(title="x", href="x.html", reads=(answered,))
 
 
@@ -79,3 +79,14 @@ def test_normal_is_no_reason_to_hurry() -> None:
 
 def test_gated_study_has_no_urgency() -> None:
     assert most_urgent((examples.gated_read().read,)) is None
+
+
+def test_each_similar_case_has_a_picture_or_none_and_a_gated_image_has_no_cases() -> None:
+    similar = similar_examples.similar_cases()
+    item = examples.sick_read()
+    read = item.read.model_copy(update={"similar": similar})
+    with pytest.raises(WetreadError, match="expected a picture or None for each of 5 similar cases, got 0"):
+        ReadWithPictures(read=read, film_png=item.film_png)
+    gated = examples.gated_read().read.model_copy(update={"similar": similar})
+    with pytest.raises(WetreadError, match="measure or similar case for a gated image, got similar cases"):
+        ReadWithPictures(read=gated, film_png=item.film_png, cases=(None,) * 5)

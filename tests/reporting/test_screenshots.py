@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.reporting import cardiac_examples, examples, trust_examples
+from tests.reporting import cardiac_examples, examples, similar_examples, study_examples, trust_examples
 from tests.reporting.browser import (
     DARK,
     LIGHT,
@@ -47,6 +47,9 @@ SHOTS: dict[str, tuple[Callable[[], str], tuple[int, int], tuple[str, ...]]] = {
     "read-dark": (lambda: render_read(examples.study(gated=False)), (1360, 1150), DARK),
     "read-narrow": (lambda: render_read(examples.study()), (500, 1400), LIGHT),
     "read-heat": (lambda: _heat_on(render_read(examples.study(gated=False))), (1360, 1150), LIGHT),
+    "read-similar": (lambda: render_read(similar_examples.study_with_cases()), (1360, 1640), LIGHT),
+    "study": (lambda: study_examples.study_page(slide=False), (1360, 1640), LIGHT),
+    "study-evaluation": (study_examples.evaluation_page, (1360, 1700), LIGHT),
     "read-cardiac": (lambda: _widths_on(render_read(_disagreeing())), (1360, 1120), LIGHT),
     "index": (lambda: render_index(examples.worklist()), (1360, 1080), LIGHT),
     "check": (lambda: render_check(examples.check()), (1360, 1400), LIGHT),

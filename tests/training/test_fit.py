@@ -456,7 +456,7 @@ def test_a_full_disk_is_one_line(binary: Manifest, tmp_path: Path, monkeypatch: 
         "results": "pathlib.Path.write_text",
     }[step]
     if step == "results":
-        monkeypatch.setattr("wetread.training.fit.save_reader", _then(monkeypatch, target, full))
+        monkeypatch.setattr("wetread.training.outcome.save_reader", _then(monkeypatch, target, full))
     else:
         monkeypatch.setattr(target, full)
     with pytest.raises(TrainingFailed, match=r"expected room to write .*, got a full disk .*; free some space"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.training.study_support import bones, network_of, quick
 from wetread.datasets.manifest import Manifest
 from wetread.errors import Interrupted, TrainingFailed
 from wetread.models.card import InputSpec, StudySpec
-from wetread.models.mil import StudyNetwork
+from wetread.models.mil import StudyNetwork, ViewHead
 from wetread.training.study_data import bags_of
 from wetread.training.study_finetune import StudyTask, finetune_study, study_step
 
@@ -78,6 +78,13 @@ def test_the_first_epochs_leave_the_encoder_alone(studies: Manifest, tmp_path: P
     found = gradients(network_of(SPEC), task_of(studies, tmp_path), whole=False)
     assert found.keys() == {name for name in found if name.startswith(("head.", "pool."))}
     assert "head.classifier.weight" in found
+
+
+def test_no_feature_is_enlarged_more_than_the_median_one(studies: Manifest, tmp_path: Path) -> None:
+    network = network_of(SPEC)
+    finetune_study(network, task_of(studies, tmp_path))
+    spread = cast(ViewHead, network.head).std
+    assert (spread == spread.min()).float().mean() >= 0.5  # half of them were below the median
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(studies: Manifest, tmp_path: Path) -> None:

@@ -261,7 +261,9 @@ def _sentence(found: _Found, answer: Answered, organ: str) -> str:
         why = f"{found.patients_per_class} patients of one class" if few else "whole films are not told above chance"
         return f"Whether the reader needs the {organ} cannot be said: {why}."
     if answer == "PASS":
-        return f"Without the {organ} the reader is blind, and with nothing else it reads on. {told}"
+        some = sum(_at_chance(one) for one in found.without.values())
+        fills = "" if some == len(FILLS) else f" by {some} of {len(FILLS)} fills"
+        return f"Without the {organ} the reader is blind{fills}, and with nothing else it reads on. {told}"
     if answer == "FAIL":
         return f"The reader does as well without the {organ} as with nothing else. {told}"
     if not found.blind:

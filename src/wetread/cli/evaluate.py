@@ -336,7 +336,12 @@ def _write(out: Path, found: _Target, result: EvaluationResult, beside: _Beside)
 
     verdict = {} if found.card is None else {"audit_verdict": found.card.audit_verdict}
     page = render_evaluation(
-        result, result_plots(result), comparison=beside.comparison, hidden=beside.hidden, **verdict
+        result,
+        result_plots(result),
+        comparison=beside.comparison,
+        hidden=beside.hidden,
+        study=beside.study,
+        **verdict,
     )
     with provenance.atomic_folder(out) as part:
         (part / "results.json").write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")

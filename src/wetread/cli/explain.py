@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from wetread.cli.console import print_json, progress, staged_progress, stdout, warn
+from wetread.defaults import DEFAULT_READER
 from wetread.errors import UsageError, expected
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ METHOD_HELP = (
 
 def command(
     paths: Annotated[list[Path], typer.Argument(help="Image files or folders.", metavar="PATH…")],
-    reader: Annotated[str, typer.Option(help="Name or folder of a reader.")] = "chest-pneumonia",
+    reader: Annotated[str, typer.Option(help="Name or folder of a reader.")] = DEFAULT_READER,
     label: Annotated[list[str] | None, typer.Option(help="Label to explain; may be repeated [all labels].")] = None,
     method: Annotated[str, typer.Option(help=METHOD_HELP)] = "gradcam",
     layer: Annotated[
         str | None,
-        typer.Option(help="For CAM methods: fine, last, or a layer of the encoder, e.g. layer3 [gradcam fine, others last]."),
+        typer.Option(
+            help="For CAM methods: fine, last, or one of the encoder, e.g. layer3 [gradcam: fine, others: last]."
+        ),
     ] = None,
     samples: Annotated[
         int | None, typer.Option(help="Noisy or changed images for each map: more are slower and less noisy.")

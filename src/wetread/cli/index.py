@@ -12,6 +12,7 @@ import typer
 
 from wetread.cli.console import print_json, spinner, staged_progress, stdout, warn
 from wetread.cli.similar import INDEX_HELP, WHERE_HELP, condition_of, load_for, look, print_neighbours
+from wetread.defaults import DEFAULT_READER
 from wetread.errors import UsageError, WetreadError, expected
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _SHOWN = 10
 def build(
     index: _Index,
     data: _Data,
-    reader: Annotated[str, typer.Option(help="Name or folder of a reader.")] = "chest-pneumonia",
+    reader: Annotated[str, typer.Option(help="Name or folder of a reader.")] = DEFAULT_READER,
     level: Annotated[str, typer.Option(help="One embedding for each image or study.")] = "image",
     local: Annotated[
         bool, typer.Option("--local", help="One for each place of an image, for --region; takes more room.")
@@ -54,7 +55,7 @@ def build(
 
     Example: wetread index build cases films --where split=train
     """
-    from wetread.models.bundle import load_reader
+    from wetread.retrieval.embed import load_embedder
     from wetread.retrieval.locate import build_at, is_database
     from wetread.retrieval.write import refuse_taken
 
@@ -62,7 +63,7 @@ def build(
         raise UsageError(expected("--level image or study", repr(level), "set it to one"))
     if not is_database(index):
         refuse_taken(Path(index), overwrite)  # before the work
-    loaded = load_reader(reader, _shelves())
+    loaded = load_embedder(reader, _shelves())
     plan = _plan(reader, where, kind="local" if local else "pooled", level=level)
     cases = _cases(loaded, data, plan)
     with spinner("Writing the index"):

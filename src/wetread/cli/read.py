@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wetread.cli.result_files import print_line, refuse_existing
-from wetread.errors import ImageRefused
+from wetread.cli.similar import INDEX_HELP, WHERE_HELP, print_similar
+from wetread.defaults import DEFAULT_READER
+from wetread.errors import ImageRefused, UsageError, expected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,11 +23,11 @@ if TYPE_CHECKING:
     from wetread.models.card import ReaderCard
     from wetread.reading.feed import ReadFailure, Source
     from wetread.reading.read import ReadOptions, ReadResult
+    from wetread.reading.similar import CaseSearch
     from wetread.types import LabelReading, Read
 
 __all__ = ["command", "print_reads", "read_into"]
 
-DEFAULT_READER = "chest-pneumonia"
 _WORTH_A_BAR = 5
 """Fewer images are read before a bar could say anything."""
 
@@ -43,6 +45,15 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of --out.")] = False,
     heatmaps: Annotated[bool, typer.Option("--heatmaps/--no-heatmaps", help="Make heat maps.")] = True,
     method: Annotated[str, typer.Option(help="Heat maps by gradcam, cam, gradcam++ or hirescam.")] = "gradcam",
+    index: Annotated[
+        str | None, typer.Option(help=f"Show past cases like each image. {INDEX_HELP}", metavar="INDEX")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--neighbours", help="How many past cases, with --index.", min=1)] = 5,
+    where: Annotated[str | None, typer.Option(help=WHERE_HELP, metavar="CONDITION")] = None,
+    patient: Annotated[
+        str | None, typer.Option(help="Whose images PATH are; their other films are no past cases [from the file].")
+    ] = None,
+    same_patient: Annotated[bool, typer.Option("--same-patient", help="Also past cases of the same patient.")] = False,
     batch_size: Annotated[int, typer.Option(help="Images held at once; no result depends on it.", min=1)] = 16,
     as_json: Annotated[bool, typer.Option("--json", help="JSON Lines on stdout: one object for each image.")] = False,
 ) -> None:
@@ -51,6 +62,8 @@ def command(
     Exit code 1 if one of several images failed or was refused by the gate, 3 if the only one was.
 
     A reader of studies gives one answer for each DICOM study or folder, and the weight of each view.
+
+    --index shows the past cases most like each image, of other patients, and says where they contradict the reader.
 
     Example: wetread read films/ --out reads
     """
@@ -69,6 +82,7 @@ def command(
         pictures=out is not None,
         method=method,
         budget_bytes=settings.imaging.budget_bytes,
+        similar=_search(index, (k, where, patient, same_patient)),
     )
     refuse_existing(out, overwrite)
     bundle = find_reader(reader, [settings.paths.readers])
@@ -84,6 +98,20 @@ def command(
     if not as_json:
         print_reads(reads, failures, card, out)
     return _exit(reads, failures)
+
+
+def _search(index: str | None, how: tuple[int, str | None, str | None, bool]) -> CaseSearch | None:
+    """Open the index of --index; flags that are of no use without one are refused."""
+    k, where, patient, same_patient = how
+    if index is None:
+        used = {"--where": where, "--patient": patient, "--same-patient": same_patient}
+        wrong = next((flag for flag, value in used.items() if value), None)
+        if wrong is not None:
+            raise UsageError(expected(f"--index with {wrong}", "none", f"name an index, or leave {wrong} out"))
+        return None
+    from wetread.reading.similar import cases_in
+
+    return cases_in(index, k, where=where, same_patient=same_patient, patient=patient)
 
 
 def read_into(
@@ -177,6 +205,8 @@ def print_reads(reads: Sequence[Read], failures: Sequence[ReadFailure], card: Re
             style = "yellow" if read.agreement.agree is False else "dim"
             line = f"{read.image.name}: {read.agreement.sentence}"
             console.print(line, style=style, markup=False, soft_wrap=True)
+        if read.similar is not None:
+            print_similar(console, read.image.name, read.similar)
     for failure in failures:
         console.print(f"not read: {failure.name}: {failure.message}", style="red", markup=False)
     _print_meaning(console, reads, card)

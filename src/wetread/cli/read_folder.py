@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import wetread
+from wetread.cli.case_pictures import CaseSpool
 from wetread.cli.result_files import FAILURES, Slugs, safe_name, write_failures
-from wetread.types import Read
+from wetread.types import Neighbour, Read
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -52,8 +53,10 @@ class ReadFolder:
     _studies: dict[str, list[_Kept]] = field(default_factory=dict)
     _failures: list[ReadFailure] = field(default_factory=list)
     _slugs: Slugs = field(default_factory=Slugs)
+    _cases: CaseSpool = field(init=False)
 
     def __post_init__(self) -> None:
+        self._cases = CaseSpool(self.folder / ".spool")
         for part in ("studies", "heatmaps", ".spool"):
             (self.folder / part).mkdir()
         (self.folder / READS).touch()
@@ -74,6 +77,8 @@ class ReadFolder:
             (self.folder / ".spool" / f"{slug}.{safe_name(reading.label)}").write_bytes(heat)
             evidence = reading.evidence.model_copy(update={"heatmap": name})
             labels.append(reading.model_copy(update={"evidence": evidence}))
+        for case in _cases_of(result.read):
+            self._cases.take(case.file)  # while a bar is shown, not when the pages are written
         read = result.read.model_copy(update={"labels": tuple(labels)})
         with (self.folder / READS).open("a", encoding="utf-8") as file:
             file.write(read.model_dump_json() + "\n")
@@ -133,7 +138,13 @@ class ReadFolder:
         heat: Mapping[str, bytes] = {
             label: (spool / f"{kept.slug}.{safe_name(label)}").read_bytes() for label in kept.labels
         }
-        return ReadWithPictures(read=kept.read, film_png=(spool / kept.slug).read_bytes(), heatmaps=dict(heat))
+        cases = tuple(self._cases.take(case.file) for case in _cases_of(kept.read))
+        film = (spool / kept.slug).read_bytes()
+        return ReadWithPictures(read=kept.read, film_png=film, heatmaps=dict(heat), cases=cases)
+
+
+def _cases_of(read: Read) -> tuple[Neighbour, ...]:
+    return read.similar.cases if read.similar else ()
 
 
 def reader_summary(card: ReaderCard) -> ReaderSummary:

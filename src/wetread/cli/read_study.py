@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from wetread.cli.result_files import FAILURES, Slugs, print_line, safe_name
+from wetread.cli.similar import print_similar
 from wetread.errors import ImageRefused, UsageError, expected
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def read_studies(
         pictures=options.pictures,
         method=options.method,
         budget_bytes=options.budget_bytes,
+        similar=options.similar,
     )
     results: list[StudyResult] = []
     refused: dict[str, str] = {}
@@ -101,6 +103,7 @@ def _write(out: Path, card: ReaderCard, results: Sequence[StudyResult], refused:
 
 def _pictured(folder: Path, slug: str, result: StudyResult, card: ReaderCard) -> StudyRead:
     """Write pictures and page of one study; return its read with the paths of the heat maps."""
+    from wetread.cli.case_pictures import STRIP_PX, case_picture
     from wetread.cli.read_folder import over
     from wetread.reporting.study_html import render_study
 
@@ -121,14 +124,15 @@ def _pictured(folder: Path, slug: str, result: StudyResult, card: ReaderCard) ->
             evidence[label] = evidence[label].model_copy(update={"heatmap": path})
         views.append(view.model_copy(update={"evidence": evidence}))
     read = result.read.model_copy(update={"views": tuple(views)})
-    _slide_map(folder, slug, result)
-    page = render_study(read, shown, population=card.data.population, limits=card.limits)
+    whole = _slide_map(folder, slug, result)
+    cases = [case_picture(Path(case.file), STRIP_PX) for case in read.similar.cases] if read.similar else []
+    page = render_study(read, shown, population=card.data.population, limits=card.limits, cases=cases, whole=whole)
     (folder / f"{slug}.html").write_text(page, encoding="utf-8")
     return read
 
 
-def _slide_map(folder: Path, slug: str, result: StudyResult) -> None:
-    """Where the study is an image cut into tiles, write the weights over all of it, a picture for each label."""
+def _slide_map(folder: Path, slug: str, result: StudyResult) -> dict[str, bytes]:
+    """Where the study is an image cut into tiles, write and return the weights over all of it, a PNG for each label."""
     from PIL import Image
 
     from wetread.datasets.tiles import read_places, weight_map
@@ -137,12 +141,16 @@ def _slide_map(folder: Path, slug: str, result: StudyResult) -> None:
     source = result.source.sources[0].path.parent
     places = read_places(source)
     if places is None:
-        return
+        return {}
     names = {one.name: one.path.name for one in result.source.sources}
+    found = {}
     for label in [one.label for one in result.read.labels]:
         weights = {names[view.image.name]: view.weights[label] for view in result.read.views if view.weights}
         heat = heat_rgba(weight_map(places, weights))
-        Image.fromarray(heat).save(folder / "heatmaps" / f"{slug}.whole.{safe_name(label)}.png")
+        file = folder / "heatmaps" / f"{slug}.whole.{safe_name(label)}.png"
+        Image.fromarray(heat).save(file)
+        found[label] = file.read_bytes()
+    return found
 
 
 def _write_views(path: Path, reads: Sequence[StudyRead]) -> None:
@@ -173,6 +181,8 @@ def _print(reads: Sequence[StudyRead], refused: Mapping[str, str], card: ReaderC
         console.print(_answers(read))
         if read.answered:
             console.print(_views(read))
+        if read.similar is not None:
+            print_similar(console, read.study, read.similar)
         for warning in read.warnings:
             console.print(f"  ! {warning}", style="yellow", markup=False, soft_wrap=True)
     for study, message in refused.items():

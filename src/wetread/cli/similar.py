@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,25 +10,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wetread.cli.case_pictures import case_picture, small_picture
 from wetread.cli.console import print_json, progress, stdout, warn
 from wetread.cli.result_files import FAILURES
-from wetread.errors import ImageRefused, UsageError, WetreadError, expected
+from wetread.errors import ImageRefused, UsageError, expected
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from wetread.models.predict import Reader
-    from wetread.reporting.similar import CasePicture, SimilarItem
+    from wetread.reporting.similar import SimilarItem
     from wetread.retrieval.index import CaseIndex
     from wetread.retrieval.records import Neighbours, Query
     from wetread.retrieval.where import Condition
-    from wetread.types import Box, Image
+    from wetread.types import Box, Image, SimilarCases
 
-__all__ = ["INDEX_HELP", "WHERE_HELP", "Asked", "command", "condition_of", "load_for", "look", "print_neighbours"]
+__all__ = [
+    "INDEX_HELP",
+    "WHERE_HELP",
+    "Asked",
+    "command",
+    "condition_of",
+    "load_for",
+    "look",
+    "print_neighbours",
+    "print_similar",
+]
 
 PAGE, RECORDS = "similar.html", "neighbours.json"
-FILM_PX, CASE_PX = 640, 320
-"""Longest sides of the pictures on the page."""
+FILM_PX = 640
+"""Longest side of the film on the page."""
 INDEX_HELP = "Folder of an index, or postgresql://USER@HOST/DATABASE#NAME."
 WHERE_HELP = "Only cases that fit, e.g. 'body_part=ELBOW and label=positive'."
 
@@ -114,8 +124,7 @@ def load_for(index: str, reader: str | None) -> tuple[CaseIndex, Reader]:
         DatasetRefused: no index, a damaged one, or the reader is another.
         BundleRefused: no such reader.
     """
-    from wetread.models.bundle import load_reader
-    from wetread.retrieval.embed import mark_of
+    from wetread.retrieval.embed import load_embedder, mark_of
     from wetread.retrieval.locate import open_index
     from wetread.retrieval.write import refuse_other_embeddings
     from wetread.runtime import prepare_torch
@@ -124,7 +133,7 @@ def load_for(index: str, reader: str | None) -> tuple[CaseIndex, Reader]:
     settings = load_settings()
     prepare_torch(settings.runtime.threads)
     opened = open_index(index)
-    loaded = load_reader(reader or opened.card.reader.source, [settings.paths.readers])
+    loaded = load_embedder(reader or opened.card.reader.source, [settings.paths.readers])
     refuse_other_embeddings(opened.card, mark_of(loaded))
     return opened, loaded
 
@@ -195,6 +204,16 @@ def print_neighbours(console: Console, found: Neighbours) -> None:
         warn(warning)
 
 
+def print_similar(console: Console, name: str, similar: SimilarCases) -> None:
+    """Print the vote and the nearest case in one line, and each contradiction in one."""
+    nearest = similar.cases[0]
+    votes = "; ".join(f"{label} {vote.positive} of {vote.known}" for label, vote in similar.vote.items() if vote.known)
+    line = f"{name}: {len(similar.cases)} cases like it: {votes or 'labels unknown'}; nearest {nearest.path}"
+    console.print(f"{line} ({nearest.distance:.3f})", style="dim", markup=False, soft_wrap=True)
+    for sentence in similar.contradictions:
+        console.print(f"{name}: {sentence}", style="yellow", markup=False, soft_wrap=True)
+
+
 def _write(
     folder: Path,
     index: CaseIndex,
@@ -241,7 +260,7 @@ def _item(index: CaseIndex, asked: Asked, found: Neighbours, region: Box | None)
     from wetread.reporting.similar import SimilarItem
     from wetread.retrieval.embed import box_of_place
 
-    pictures = [_case_picture(Path(one.file)) for one in found.neighbours]
+    pictures = [case_picture(Path(one.file)) for one in found.neighbours]
     marked = []
     for one, picture in zip(found.neighbours, pictures, strict=True):
         if one.place is not None and picture is not None:
@@ -250,28 +269,6 @@ def _item(index: CaseIndex, asked: Asked, found: Neighbours, region: Box | None)
         else:
             marked.append(one)
     found = found.model_copy(update={"neighbours": tuple(marked)})
-    return SimilarItem(film=_picture(asked.image, FILM_PX), neighbours=found, pictures=tuple(pictures), region=region)
-
-
-def _case_picture(file: Path) -> CasePicture | None:
-    """A picture of a case; None where its file has gone or can no longer be read, which the page says."""
-    from wetread.imaging import load_image
-
-    try:
-        return _picture(load_image(file), CASE_PX)
-    except WetreadError:
-        return None
-
-
-def _picture(image: Image, side: int) -> CasePicture:
-    from PIL import Image as Pillow
-
-    from wetread.imaging import preview8
-    from wetread.reporting.similar import CasePicture
-
-    picture = Pillow.fromarray(preview8(image))
-    picture.thumbnail((side, side), Pillow.Resampling.BOX, reducing_gap=None)
-    target = io.BytesIO()
-    picture.save(target, "PNG", compress_level=6)
-    rows, columns = image.pixels.shape
-    return CasePicture(data=target.getvalue(), rows=rows, columns=columns)
+    return SimilarItem(
+        film=small_picture(asked.image, FILM_PX), neighbours=found, pictures=tuple(pictures), region=region
+    )

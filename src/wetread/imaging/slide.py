@@ -18,9 +18,8 @@ from wetread.imaging.load import read_bytes
 from wetread.imaging.raster import stored_raster
 from wetread.imaging.sniff import kind_of
 
-__all__ = ["SLIDE_SUFFIXES", "Slide", "open_slide"]
+__all__ = ["Slide", "open_slide"]
 
-SLIDE_SUFFIXES = frozenset({".svs", ".tif", ".tiff"})
 _HEAD_BYTES = 4096
 
 
@@ -129,9 +128,10 @@ class _Tiles:
     def _decode(self, index: int) -> NDArray[np.uint8]:
         offset, count = int(self.page.dataoffsets[index]), int(self.page.databytecounts[index])
         handle = self.page.parent.filehandle
+        decode, tables = self.page.decode, self.page.jpegtables  # first: both may read, and move, the file
         handle.seek(offset)
         try:
-            pixels, _, _ = self.page.decode(handle.read(count), index, jpegtables=self.page.jpegtables)
+            pixels, _, _ = decode(handle.read(count) if count else None, index, jpegtables=tables)
         except (ValueError, RuntimeError, OSError) as error:
             raise _damaged(self.name, error) from error
         if pixels is None:  # a tile that a scanner left out

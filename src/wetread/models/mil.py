@@ -92,10 +92,17 @@ class ViewHead(nn.Module):
         nn.init.normal_(self.classifier.weight, std=0.25 / self.width**0.5)  # near-even odds at the start
         nn.init.zeros_(self.classifier.bias)
 
-    def standardise(self, embeddings: NDArray[np.float32]) -> None:
-        """Take mean and standard deviation from training embeddings (N, D)."""
+    def standardise(self, embeddings: NDArray[np.float32], *, learning: bool = False) -> None:
+        """Take mean and standard deviation from training embeddings (N, D).
+
+        ``learning``: the encoder will learn, and features that hardly varied will move. Divided by what they varied
+        before, that would be hundreds of standard deviations: no feature is then enlarged more than the median one.
+        """
+        spread = embeddings.std(0)
+        if learning:
+            spread = np.maximum(spread, np.median(spread))
         self.mean.copy_(torch.from_numpy(embeddings.mean(0)))
-        self.std.copy_(torch.from_numpy(embeddings.std(0)) + _FLAT_STD)
+        self.std.copy_(torch.from_numpy(spread) + _FLAT_STD)
 
     def hidden(self, embeddings: Tensor, positions: Tensor | None = None) -> Tensor:
         """Map (M, D) to (M, H); ``positions``: (M,) number of the layer of each image, None or 0 for unknown views."""

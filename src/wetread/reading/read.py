@@ -22,11 +22,12 @@ from wetread.reading.evidence import Computed, Found, find_evidence, labels_to_e
 from wetread.reading.feed import Feed, Loaded, ReadFailure, Source, film_png
 from wetread.reading.gate import image_reasons, judge
 from wetread.reading.guided import Sizes, gate_with_organ, guide_steps, organ_warnings, sizes_beside
-from wetread.types import GateResult, Image, LabelReading, Read
+from wetread.types import GateResult, Image, LabelReading, Read, SimilarCases
 
 if TYPE_CHECKING:
     from wetread.explain.base import Method
     from wetread.models.predict import Forward, OrganMasks, Reader
+    from wetread.reading.similar import CaseSearch
 
 __all__ = ["ReadFailure", "ReadOptions", "ReadResult", "check_options", "read_feed", "read_image", "read_images"]
 
@@ -38,6 +39,7 @@ class ReadOptions:
     ``operating_point`` None: the card's default. ``views``: zooms averaged, 1 to 5; None: as the card says.
     ``pictures`` adds film and heat map PNGs to each result; ``heatmaps`` False leaves out the
     evidence altogether. ``method``: any of ``wetread explain``; those that run the network again take seconds.
+    ``similar``: where to look for past cases, as :func:`wetread.reading.similar.cases_in` gives; None: nowhere.
     """
 
     operating_point: str | None = None
@@ -47,6 +49,7 @@ class ReadOptions:
     pictures: bool = False
     method: str = "gradcam"
     budget_bytes: int = DEFAULT_BUDGET_BYTES
+    similar: CaseSearch | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -73,6 +76,7 @@ class _Answer:
     timings_ms: dict[str, float]
     warnings: tuple[str, ...] = ()
     sizes: Sizes = field(default_factory=Sizes)
+    similar: SimilarCases | None = None
 
 
 def read_image(reader: Reader, image: Image, options: ReadOptions | None = None) -> Read:
@@ -104,11 +108,14 @@ def read_images(
 
 
 def check_options(reader: Reader, options: ReadOptions) -> None:
-    """Raise UsageError where ``options`` do not fit ``reader``."""
+    """Raise UsageError where ``options`` do not fit ``reader``, DatasetRefused where another reader made the index."""
     from wetread.explain.base import Target
+    from wetread.reading.similar import refuse_foreign_index
 
     Decider(reader.card, options.operating_point)
     Target(reader.labels[0], cast("Method", options.method))
+    if options.similar is not None:
+        refuse_foreign_index(reader, options.similar)
 
 
 def read_feed(
@@ -160,7 +167,8 @@ def _predict_group(reader: Reader, group: Sequence[Loaded], decider: Decider, op
             warnings = organ_warnings(reader.card.guide, organ)
         labels = decider.decide(probabilities[i]) if gate.passed else decider.withhold(gate.reasons[0])
         answer = _Answer(item, gate, labels, {"predict": predict_ms}, warnings)
-        answers.append(answer if masks is None else _measured(answer, masks[i]))
+        answer = answer if masks is None else _measured(answer, masks[i])
+        answers.append(answer if options.similar is None else _compared(answer, parts[i], options.similar))
     begin = time.perf_counter()
     sizes = [(item.image.facts.rows, item.image.facts.columns) for item in group]
     windows = reader.windows(masks) or [None] * len(group)
@@ -180,6 +188,19 @@ def _measured(answer: _Answer, masks: OrganMasks) -> _Answer:
     sizes = sizes_beside(answer.labels, masks, answer.item.image.facts)
     timings = answer.timings_ms | {"measure": (time.perf_counter() - begin) * 1e3}
     return replace(answer, timings_ms=timings, warnings=(*answer.warnings, *sizes.warnings), sizes=sizes)
+
+
+def _compared(answer: _Answer, forward: Forward, search: CaseSearch) -> _Answer:
+    """Add the past cases like the image, one search for each: what is found must not depend on the batch."""
+    from wetread.reading.similar import cases_like, vectors_of
+
+    if not answer.gate.passed:
+        return answer
+    begin = time.perf_counter()
+    vectors = vectors_of(search.index.card, forward, 0)
+    similar, warnings = cases_like(search, vectors, answer.item.image.facts, answer.labels)
+    timings = answer.timings_ms | {"similar": (time.perf_counter() - begin) * 1e3}
+    return replace(answer, timings_ms=timings, warnings=(*answer.warnings, *warnings), similar=similar)
 
 
 def _explain(reader: Reader, computed: Computed, answers: Sequence[_Answer], options: ReadOptions) -> list[Found]:
@@ -219,6 +240,7 @@ def _result(reader: Reader, answer: _Answer, found: Found) -> ReadResult:
         prediction_set=prediction_set(reader.card, labels),
         measures=answer.sizes.measures,
         agreement=answer.sizes.agreement,
+        similar=answer.similar,
         model=reader.card.identity,
         timings_ms={stage: round(value, 2) for stage, value in timings.items()},
         warnings=(

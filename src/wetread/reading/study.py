@@ -22,12 +22,13 @@ from wetread.reading.decide import Decider, prediction_set
 from wetread.reading.evidence import Computed, find_evidence, labels_to_explain
 from wetread.reading.feed import Feed, Loaded, ReadFailure, Source, find_sources, load_one
 from wetread.reading.gate import image_reasons, judge
-from wetread.types import GateResult, ImageFacts, Step, StudyRead, ViewReading
+from wetread.types import GateResult, ImageFacts, LabelReading, SimilarCases, Step, StudyRead, ViewReading
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wetread.explain.base import Method
+    from wetread.reading.similar import CaseSearch
 
 __all__ = ["StudyOptions", "StudyResult", "StudySource", "read_study", "study_sources"]
 
@@ -49,6 +50,7 @@ class StudyOptions:
     """How to read a study.
 
     ``operating_point`` None: the card's default. ``pictures`` adds film and heat map PNGs of the explained images.
+    ``similar``: an index of studies to look for past ones in, as :func:`wetread.reading.similar.cases_in` opens it.
     """
 
     operating_point: str | None = None
@@ -56,6 +58,7 @@ class StudyOptions:
     pictures: bool = False
     method: str = "gradcam"
     budget_bytes: int = DEFAULT_BUDGET_BYTES
+    similar: CaseSearch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +121,11 @@ def read_study(reader: StudyReader, study: StudySource, options: StudyOptions | 
     Raises:
         ImageRefused: no image of it can be read.
         UsageError: options that do not fit the reader.
+        DatasetRefused: another reader made the index.
     """
     chosen = options or StudyOptions()
     decider = Decider(reader.card, chosen.operating_point)
-    _check_method(reader, chosen)
+    _check(reader, chosen)
     begin = time.perf_counter()
     seen, failures = _look(reader, study, chosen)
     if not seen:
@@ -139,6 +143,7 @@ def read_study(reader: StudyReader, study: StudySource, options: StudyOptions | 
     else:
         labels = decider.decide(reader.probabilities(forward.logits[None])[0].tolist())
     views = _views(reader, seen, forward)
+    similar, warnings = _similar(reader, study, used, labels, chosen.similar)
     judged = time.perf_counter()
     read = StudyRead(
         study=study.name,
@@ -149,22 +154,27 @@ def read_study(reader: StudyReader, study: StudySource, options: StudyOptions | 
         views=views,
         failures=failures,
         prediction_set=prediction_set(reader.card, labels),
+        similar=similar,
         model=reader.card.identity,
         timings_ms={"look": round((looked - begin) * 1e3, 2), "judge": round((judged - looked) * 1e3, 2)},
-        warnings=_warnings(seen, failures),
+        warnings=(*_warnings(seen, failures), *warnings),
     )
     result = StudyResult(study, read)
     return _explained(reader, result, chosen) if chosen.heatmaps and forward is not None else result
 
 
-def _check_method(reader: StudyReader, options: StudyOptions) -> None:
+def _check(reader: StudyReader, options: StudyOptions) -> None:
     from wetread.explain.base import CAM_METHODS, Target
+    from wetread.reading.similar import refuse_foreign_index, refuse_other_level
 
     Target(reader.card.labels[0], cast("Method", options.method))
     if options.method not in CAM_METHODS:
         raise UsageError(
             expected(f"a method among {', '.join(CAM_METHODS)} for a study", options.method, "use --method gradcam")
         )
+    if options.similar is not None:
+        refuse_foreign_index(reader.reader, options.similar)
+        refuse_other_level(options.similar)
 
 
 def _look(reader: StudyReader, study: StudySource, options: StudyOptions) -> tuple[list[_Seen], dict[str, str]]:
@@ -199,6 +209,24 @@ def _judge(reader: StudyReader, used: Sequence[_Seen]) -> StudyForward | None:
     if not vectors:
         return None
     return reader.judge(np.stack(vectors), [one.facts.view for one in used])
+
+
+def _similar(
+    reader: StudyReader,
+    study: StudySource,
+    used: Sequence[_Seen],
+    labels: Sequence[LabelReading],
+    search: CaseSearch | None,
+) -> tuple[SimilarCases | None, tuple[str, ...]]:
+    """Past studies like the images that counted, of another patient than theirs."""
+    from wetread.reading.similar import cases_like, study_vector
+
+    vectors = [one.vector[0] for one in used if one.vector is not None]
+    if search is None or not vectors:
+        return None, ()
+    patient = next((one.facts.patient for one in used if one.facts.patient), None)
+    facts = used[0].facts.model_copy(update={"name": study.name, "patient": patient})
+    return cases_like(search, study_vector(reader.reader, np.stack(vectors)), facts, labels)
 
 
 def _views(reader: StudyReader, seen: Sequence[_Seen], forward: StudyForward | None) -> tuple[ViewReading, ...]:

@@ -18,6 +18,7 @@ from wetread.types import Estimate, LabelReading, OperatingPoint, Read, Record
 
 __all__ = [
     "CalibrationFacts",
+    "CasePicture",
     "DataFacts",
     "FailedFile",
     "FoldRow",
@@ -65,16 +66,32 @@ class ReaderSummary(Record):
     normal_labels: tuple[str, ...] = ()
 
 
+class CasePicture(Record):
+    """A small picture of one film: PNG or JPEG bytes, with the ``rows`` and ``columns`` of the original."""
+
+    data: bytes
+    rows: int
+    columns: int
+
+    @field_validator("data")
+    @classmethod
+    def _a_picture(cls, value: bytes) -> bytes:
+        picture_type(value)
+        return value
+
+
 class ReadWithPictures(Record):
     """One read with its film and heat maps.
 
     ``film_png``: PNG or JPEG bytes of the whole image, any scale. ``heatmaps``: label -> RGBA PNG
-    bytes of the same field of view, transparent where the reader did not look.
+    bytes of the same field of view, transparent where the reader did not look. ``cases``: a picture for
+    each similar case, None where its file is not where it was.
     """
 
     read: Read
     film_png: bytes
     heatmaps: dict[str, bytes] = Field(default_factory=dict)
+    cases: tuple[CasePicture | None, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -89,6 +106,11 @@ class ReadWithPictures(Record):
                     "name each map after its label",
                 )
             )
+        shown = len(self.read.similar.cases) if self.read.similar else 0
+        if len(self.cases) != shown:
+            raise WetreadError(
+                expected(f"a picture or None for each of {shown} similar cases", len(self.cases), "give one for each")
+            )
         _refuse_gated_answers(self.read, self.heatmaps)
         return self
 
@@ -101,10 +123,12 @@ def _refuse_gated_answers(read: Read, heatmaps: dict[str, bytes] | None = None) 
     given = f"answers for {answered}" if answered else "heat maps" if heatmaps else ""
     if read.measures or read.agreement is not None:
         given = given or "measures"
+    if read.similar is not None:
+        given = given or "similar cases"
     if given:
         raise WetreadError(
             expected(
-                "no probability, decision, heat map or measure for a gated image",
+                "no probability, decision, heat map, measure or similar case for a gated image",
                 given,
                 "read the image again or drop them",
             )

@@ -22,6 +22,7 @@ from wetread.reporting import numbers, words
 from wetread.reporting.facts import OrganReport, OverlapReport, StudyReport, TrainingReport, Worklist, WorklistEntry
 
 if TYPE_CHECKING:
+    from wetread.evaluation.study import StudyEvaluation
     from wetread.training.grid import GridRow
 
 __all__ = [
@@ -45,8 +46,10 @@ _FILTERS: dict[str, Any] = {
     "audit_groups": words.audit_groups,
     "by_severity": words.by_severity,
     "by_urgency": words.by_urgency,
+    "case_tags": words.case_tags,
     "count": numbers.count,
     "data_uri": words.data_uri,
+    "distance": numbers.distance,
     "duration": numbers.duration,
     "estimate_value": numbers.estimate_value,
     "film_words": words.film_words,
@@ -64,6 +67,7 @@ _FILTERS: dict[str, Any] = {
     "plot_title": words.plot_title,
     "probability_and_threshold": words.probability_and_threshold,
     "scale_bar": words.scale_bar,
+    "sentence": words.sentence,
     "split_answers": words.split_answers,
     "stage_facts": words.stage_facts,
     "svg_uri": words.svg_uri,
@@ -133,6 +137,11 @@ def _heat_rules(most: int) -> str:
     )
 
 
+def _similar_rules(shown: bool) -> str:
+    """Return the CSS of similar cases, for pages that show some."""
+    return "\n" + template_source("similar.css") if shown else ""
+
+
 def render_page(
     template: str, *, audit_verdict: str = _NOT_AUDITED, extra_style: str = "", scripted: bool = False, **facts: Any
 ) -> str:
@@ -167,7 +176,7 @@ def render_read(study: StudyReport) -> str:
         study=study,
         gated=sum(not item.read.gate.passed for item in study.reads),
         audit_verdict=_worst_verdict([item.read.model.audit_verdict for item in study.reads]),
-        extra_style=_heat_rules(most),
+        extra_style=_heat_rules(most) + _similar_rules(any(item.read.similar for item in study.reads)),
         scripted=True,
     )
 
@@ -257,9 +266,13 @@ def render_evaluation(
     *,
     comparison: ComparisonResult | None = None,
     hidden: HiddenResult | None = None,
+    study: StudyEvaluation | None = None,
     audit_verdict: str = _NOT_AUDITED,
 ) -> str:
-    """Return the page of one evaluation. ``svgs``: plots by name, as ``result_plots`` makes them."""
+    """Return the page of one evaluation. ``svgs``: plots by name, as ``result_plots`` makes them.
+
+    ``study``: what a reader of studies adds: kappa, body parts, and what stands beside it.
+    """
     shown = {f"{kind} {one.label}" for one in result.labels for kind in ("roc", "pr", "reliability", "histogram")}
     return render_page(
         "evaluation.html.j2",
@@ -268,6 +281,7 @@ def render_evaluation(
         other_svgs={key: svg for key, svg in svgs.items() if key not in shown and key != "confusion"},
         comparison=comparison,
         hidden=hidden,
+        study=study,
         audit_verdict=audit_verdict,
     )
 

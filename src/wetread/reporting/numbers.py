@@ -16,6 +16,7 @@ __all__ = [
     "MISSING",
     "count",
     "decimals_for",
+    "distance",
     "duration",
     "estimate",
     "estimate_value",
@@ -48,6 +49,11 @@ def decimals_for(half_width: float) -> int:
     if two_digits >= 95:  # rounds up to the next power of ten
         decimals -= 1
     return min(max(decimals, 0), _MAX_DECIMALS)
+
+
+def distance(value: float) -> str:
+    """Three decimals, and never 0 for two films that are only very alike."""
+    return f"<{_NARROW}0.001" if 0 < value < 0.0005 else f"{value:.3f}"
 
 
 def _estimate_decimals(e: Estimate) -> int:

@@ -10,18 +10,21 @@ from markupsafe import Markup, escape
 
 from wetread.audit.result import GROUPS, AuditLine
 from wetread.datasets.check_result import SEVERITIES, Finding
+from wetread.datasets.columns import NEGATIVE_WORDS
 from wetread.reading.agreement import told_apart
 from wetread.reporting.facts import most_urgent, picture_type
 from wetread.reporting.numbers import MISSING, percent, percent_beside
-from wetread.types import Agreement, Estimate, ImageFacts, LabelReading, Measure, Span
+from wetread.types import Agreement, Estimate, ImageFacts, LabelReading, Measure, Neighbour, Span
 
 __all__ = [
+    "CaseTag",
     "ScaleBar",
     "SplitAnswers",
     "answer_class",
     "audit_groups",
     "by_severity",
     "by_urgency",
+    "case_tags",
     "data_uri",
     "film_words",
     "group_rows",
@@ -33,6 +36,7 @@ __all__ = [
     "plot_title",
     "probability_and_threshold",
     "scale_bar",
+    "sentence",
     "split_answers",
     "stage_facts",
     "svg_uri",
@@ -149,6 +153,36 @@ def value_and_limit(agreement: Agreement) -> tuple[str, str]:
 def widths_of(agreement: Agreement, measures: Iterable[Measure]) -> tuple[Span, ...]:
     """Return where the measure that is compared was taken; empty where it has no value."""
     return next((one.spans for one in measures if one.name == agreement.measure), ())
+
+
+@dataclass(frozen=True, slots=True)
+class CaseTag:
+    """A label of a similar case as a pill shows it: ``tone`` is positive, negative, info or withheld."""
+
+    text: str
+    tone: str
+
+
+def case_tags(case: Neighbour, classes: Sequence[str], task: str) -> list[CaseTag]:
+    """Return the labels of a similar case, or a word where it has none or they are unknown."""
+    if case.labels is None:
+        return [CaseTag("label unknown", "withheld")]
+    if not case.labels:
+        return [CaseTag("none of the labels", "negative")]
+    return [CaseTag(label, _tone(label, classes, task)) for label in case.labels]
+
+
+def _tone(label: str, classes: Sequence[str], task: str) -> str:
+    """Two classes are positive and negative; of several only what means *nothing found* is negative."""
+    if task == "binary" and classes:
+        return "negative" if label == classes[0] else "positive"
+    quiet = label.strip().lower().replace(" ", "_").replace("-", "_") in NEGATIVE_WORDS
+    return "negative" if quiet else "info"
+
+
+def sentence(text: str) -> str:
+    """Return a remark with a capital at its beginning and a stop at its end."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def _spacing(facts: ImageFacts) -> str | None:

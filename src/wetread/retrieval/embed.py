@@ -34,6 +34,7 @@ __all__ = [
     "box_of_place",
     "embed_files",
     "embed_image",
+    "load_embedder",
     "mark_of",
     "places_in",
     "places_of",
@@ -69,6 +70,18 @@ class FeatureShelf(ArrayStore):
         """Store rows by name."""
         if rows:
             self._write(rows)
+
+
+def load_embedder(name: str | Path, shelves: Sequence[Path] = ()) -> Reader:
+    """Load a reader for its embeddings alone; of a reader of studies, what looks at single images.
+
+    Raises:
+        BundleRefused: no such reader, or a damaged one.
+    """
+    from wetread.models.bundle import find_reader, load_card, load_reader, load_study_reader
+
+    folder = find_reader(name, shelves)
+    return load_reader(folder) if load_card(folder).study is None else load_study_reader(folder).reader
 
 
 def mark_of(reader: Reader, source: str = "") -> ReaderMark:

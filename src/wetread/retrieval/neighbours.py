@@ -15,13 +15,21 @@ from numpy.typing import NDArray
 from wetread.datasets.columns import LABEL_PREFIX
 from wetread.errors import DatasetRefused, expected
 from wetread.retrieval.index import CaseIndex
-from wetread.retrieval.records import Found, Hit, IndexCard, Neighbour, Neighbours, Query, SearchOptions, Vote
-from wetread.types import Answer
+from wetread.retrieval.records import Found, Hit, IndexCard, Neighbours, Query, SearchOptions
+from wetread.types import Answer, Neighbour, Vote
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["disagreements", "known_labels", "similar_cases", "similar_to_all", "targets_of_rows", "vote_of"]
+__all__ = [
+    "disagreements",
+    "known_labels",
+    "neighbours_of",
+    "similar_cases",
+    "similar_to_all",
+    "targets_of_rows",
+    "vote_of",
+]
 
 _SAME = 1e-4
 """Embeddings nearer than this are of the same picture for all that the reader can tell."""
@@ -60,10 +68,15 @@ def similar_to_all(
     """Return :func:`similar_cases` of many images together."""
     asked = options or SearchOptions()
     found = index.search(queries, k, asked)
-    return [_neighbours(index, query, one, k, asked) for query, one in zip(queries, found, strict=True)]
+    return [neighbours_of(index, query, one, k, asked) for query, one in zip(queries, found, strict=True)]
 
 
-def _neighbours(index: CaseIndex, query: Query, found: Found, k: int, options: SearchOptions) -> Neighbours:
+def neighbours_of(index: CaseIndex, query: Query, found: Found, k: int, options: SearchOptions) -> Neighbours:
+    """Put into words what ``index.search`` found for one query that asked for ``k`` cases.
+
+    Raises:
+        DatasetRefused: nothing was found: no case of another patient fits.
+    """
     card, image = index.card, query.name or "the image"
     if not found.hits:
         cure = "widen --where, or allow the same patient with --same-patient" if options.where else "add more cases"

@@ -12,7 +12,7 @@ from pydantic import Field
 from wetread.errors import UsageError, expected
 from wetread.models.card import InputSpec
 from wetread.retrieval.where import Condition
-from wetread.types import Box, Record, Task
+from wetread.types import Neighbour, Record, Task, Vote
 
 __all__ = [
     "EXACT_LIMIT",
@@ -23,14 +23,12 @@ __all__ = [
     "IndexCard",
     "Kind",
     "Level",
-    "Neighbour",
     "Neighbours",
     "Query",
     "ReaderMark",
     "SearchOptions",
     "Segment",
     "Skipped",
-    "Vote",
     "unit",
 ]
 
@@ -174,39 +172,6 @@ class Hit:
     row: int
     similarity: float
     place: int = 0
-
-
-class Neighbour(Record):
-    """One case like the one asked about.
-
-    ``path`` as in its manifest, ``file`` where it lay then; ``labels``: None unknown, empty: none of them.
-    ``distance``: 1 - cosine, 0 for the same picture. ``facts``: what else its manifest says. ``place``: the most alike
-    one of the grid of local embeddings, ``box`` the same in pixels of the original where its size is known.
-    """
-
-    rank: int
-    path: str
-    file: str
-    distance: float
-    labels: tuple[str, ...] | None
-    patient: str | None
-    study: str | None
-    split: str | None
-    images: int = 1
-    facts: dict[str, str] = Field(default_factory=dict)
-    place: int | None = None
-    box: Box | None = None
-
-
-class Vote(Record):
-    """What the neighbours say of one label: ``positive`` of ``known`` have it; ``share`` (0-1) weighs them by likeness.
-
-    ``share`` = (sum of w y + 1/2) / (sum of w + 1), w the cosine and not below 0: the rule of the kNN reader.
-    """
-
-    positive: int
-    known: int
-    share: float
 
 
 class Neighbours(Record):

@@ -19,6 +19,7 @@ __all__ = [
     "CLASSIC",
     "NAME_PATTERN",
     "LoopSettings",
+    "ReaderSettings",
     "SegmentConfig",
     "TrainingConfig",
     "config_of",
@@ -68,7 +69,18 @@ class LoopSettings(Record):
         return self.name or f"seed{self.seed}"
 
 
-class TrainingConfig(LoopSettings):
+class ReaderSettings(LoopSettings):
+    """What every reader is told beside its loop: thresholds, and which images it is for."""
+
+    operating_points: tuple[str, ...] = Field(
+        ("youden", "sensitivity=0.95", "specificity=0.95"), description="rules that choose thresholds on validation"
+    )
+    gate: bool = Field(True, description="store feature statistics, so that foreign images are refused")
+    modalities: tuple[str, ...] = Field((), description="DICOM modalities that the gate accepts; empty: any")
+    body_parts: tuple[str, ...] = Field((), description="body parts that the gate accepts; empty: any")
+
+
+class TrainingConfig(ReaderSettings):
     """Every setting of ``wetread train`` for classification."""
 
     mode: Literal["features", "finetune"] = Field(
@@ -99,12 +111,6 @@ class TrainingConfig(LoopSettings):
     background_chance: float = Field(
         0.75, gt=0, le=1, description="share of training images given a new background (--guide background)"
     )
-    operating_points: tuple[str, ...] = Field(
-        ("youden", "sensitivity=0.95", "specificity=0.95"), description="rules that choose thresholds on validation"
-    )
-    gate: bool = Field(True, description="store feature statistics, so that foreign images are refused")
-    modalities: tuple[str, ...] = Field((), description="DICOM modalities that the gate accepts; empty: any")
-    body_parts: tuple[str, ...] = Field((), description="body parts that the gate accepts; empty: any")
 
     @property
     def run_name(self) -> str:

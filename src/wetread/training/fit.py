@@ -17,24 +17,24 @@ from numpy.typing import NDArray
 
 from wetread.datasets.manifest import Manifest
 from wetread.datasets.splits import assert_no_leak
-from wetread.errors import DatasetRefused, TrainingFailed, UsageError, expected
+from wetread.errors import DatasetRefused, UsageError, expected
 from wetread.evaluation.operating import choose_operating_points
-from wetread.models.backbones import build_network, embedding_width, load_encoder_weights
-from wetread.models.bundle import find_reader, load_any_card, load_guide, round_weights, save_reader
-from wetread.models.card import GateSpec, GuideSpec, HeadSpec, InputSpec, ReaderCard
+from wetread.models.backbones import build_network, load_encoder_weights
+from wetread.models.bundle import find_reader, load_any_card, load_guide, round_weights
+from wetread.models.card import GateSpec, GuideSpec, HeadSpec, InputSpec
 from wetread.models.guide import Guide
 from wetread.models.networks import KnnHead, Network
 from wetread.models.outlier import FeatureStatistics
 from wetread.models.registry import EMBEDDED, resolve_architecture
-from wetread.provenance import record
 from wetread.runtime import prepare_torch, seed_everything
 from wetread.training.augment import recipe_named
 from wetread.training.baselines import fit_knn, fit_linear
-from wetread.training.config import CLASSIC, LoopSettings, TrainingConfig
+from wetread.training.config import CLASSIC, TrainingConfig
 from wetread.training.data import LabelledImages, Progress, gather, labels_of, refuse_missing_classes
 from wetread.training.features import embed, logits_of
-from wetread.training.finish import Judged, make_card, make_gate, prediction_table
+from wetread.training.finish import Judged, make_card, make_gate
 from wetread.training.look import learn_look
+from wetread.training.outcome import Outcome, TrainingResult, conclude, history_of
 from wetread.training.parts import Parts, fold_pairs, split_pair, used_rows
 from wetread.training.prior import restore_prior
 from wetread.training.run import RunFolder, open_run, undone_if_refused
@@ -42,21 +42,7 @@ from wetread.training.run import RunFolder, open_run, undone_if_refused
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
-
 __all__ = ["TrainingResult", "train"]
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """Where the run and its reader lie, the reader's card, and seconds spent on each part."""
-
-    run_folder: Path
-    reader_folder: Path
-    card: ReaderCard
-    predictions: pd.DataFrame
-    seconds: dict[str, float]
-    config: LoopSettings
 
 
 @dataclass(frozen=True)
@@ -312,17 +298,11 @@ def _finish(
     parts: Parts,
     seconds: dict[str, float],
 ) -> TrainingResult:
-    """Calibrate, save the bundle and everything that the run folder holds."""
+    """Calibrate, and save what the run folder holds."""
     first = fitted[0]
-    history: dict[str, object] = {
-        "settings": plan.config.model_dump(mode="json"),
-        "start": first.facts,
-        "parameters": sum(parameter.numel() for parameter in first.network.parameters()),
-        "embedding": embedding_width(first.network.encoder),
-        "split": plan.manifest.meta.split.model_dump(mode="json") if plan.manifest.meta.split else None,
-        "seconds": seconds,
-    }
-    trained_on = used_rows(parts) if len(parts) > 1 else parts[0][0]
+    history = history_of(plan.config, plan.manifest, first.network, seconds, start=first.facts)
+    folded = len(parts) > 1
+    trained_on = used_rows(parts) if folded else parts[0][0]
     card = make_card(
         plan.config,
         plan.manifest,
@@ -333,10 +313,5 @@ def _finish(
         history,
     ).model_copy(update={"guide": plan.guide.spec if plan.guide else None})
     networks = [one.network for one in fitted]
-    card = save_reader(plan.run.reader, card, networks, gate[0] if gate else None, failure=TrainingFailed)
-    predictions = prediction_table(card, plan.manifest, judged, "val" if len(parts) == 1 else "out-of-fold")
-    plan.run.write_predictions(predictions)
-    plan.run.write_json("results.json", {"metrics": [row.model_dump() for row in card.metrics], "seconds": seconds})
-    facts = record(seed=plan.config.seed, threads=plan.config.threads, hashes={"model.safetensors": card.sha256})
-    plan.run.write_json("provenance.json", facts.model_dump(mode="json"))
-    return TrainingResult(plan.run.path, plan.run.reader, card, predictions, seconds, plan.config)
+    outcome = Outcome(card, networks, gate[0] if gate else None, judged, folded, seconds)
+    return conclude(plan.run, plan.config, plan.manifest, outcome)

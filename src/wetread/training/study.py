@@ -17,20 +17,19 @@ from numpy.typing import NDArray
 
 from wetread.datasets.manifest import Manifest
 from wetread.datasets.splits import assert_no_leak
-from wetread.errors import DatasetRefused, TrainingFailed, UsageError, expected
+from wetread.errors import DatasetRefused, UsageError, expected
 from wetread.evaluation.operating import choose_operating_points
-from wetread.models.backbones import embedding_width, load_encoder_weights, make_encoder
-from wetread.models.bundle import round_weights, save_reader
+from wetread.models.backbones import load_encoder_weights, make_encoder
+from wetread.models.bundle import round_weights
 from wetread.models.card import GateSpec, HeadSpec, InputSpec, StudySpec
 from wetread.models.mil import StudyNetwork, ViewHead, build_study_network, position_numbers
 from wetread.models.outlier import FeatureStatistics
 from wetread.models.registry import EMBEDDED, resolve_architecture
-from wetread.provenance import record
 from wetread.runtime import prepare_torch, seed_everything
 from wetread.training.augment import recipe_named
 from wetread.training.data import Progress, labels_of, refuse_missing_classes
-from wetread.training.finish import Judged, make_card, make_gate, prediction_table
-from wetread.training.fit import TrainingResult
+from wetread.training.finish import Judged, make_card, make_gate
+from wetread.training.outcome import Outcome, TrainingResult, conclude, history_of
 from wetread.training.parts import Parts, fold_pairs, split_pair, used_rows
 from wetread.training.run import RunFolder, open_run, undone_if_refused
 from wetread.training.study_config import StudyConfig
@@ -277,28 +276,20 @@ def _finish(
     judged = Judged(seen.table, np.concatenate([one.logits for one in fitted]), seen.targets, seen.patients)
     gate = _gate(plan, fitted[0])
     trained_on = used_rows(parts) if len(parts) > 1 else parts[0][0]
-    split = plan.manifest.meta.split
-    history: dict[str, object] = {
-        "settings": plan.config.model_dump(mode="json"),
-        "start": {
-            "weights": plan.config.weights or ("ImageNet (embedded)" if plan.architecture == EMBEDDED else "random")
-        },
-        "parameters": sum(parameter.numel() for parameter in fitted[0].network.parameters()),
-        "embedding": embedding_width(fitted[0].network.encoder),
-        "split": split.model_dump(mode="json") if split else None,
-        "studies": len(bags) if len(parts) > 1 else len(pairs[0][0]),
-        "epochs": [one.epoch + 1 for one in fitted],
-        "seconds": seconds,
-    }
+    learned = plan.config.weights or ("ImageNet (embedded)" if plan.architecture == EMBEDDED else "random")
+    history = history_of(
+        plan.config,
+        plan.manifest,
+        fitted[0].network,
+        seconds,
+        start={"weights": learned},
+        studies=len(bags) if len(parts) > 1 else len(pairs[0][0]),
+        epochs=[one.epoch + 1 for one in fitted],
+    )
     parts_of_card = (plan.architecture, plan.head, plan.input)
     card = make_card(
         plan.config.for_card(), plan.manifest, parts_of_card, judged, gate[1] if gate else None, trained_on, history
     ).model_copy(update={"study": plan.study})
     networks = [one.network for one in fitted]
-    card = save_reader(plan.run.reader, card, networks, gate[0] if gate else None, failure=TrainingFailed)
-    predictions = prediction_table(card, plan.manifest, judged, "val" if len(parts) == 1 else "out-of-fold")
-    plan.run.write_predictions(predictions)
-    plan.run.write_json("results.json", {"metrics": [row.model_dump() for row in card.metrics], "seconds": seconds})
-    facts = record(seed=plan.config.seed, threads=plan.config.threads, hashes={"model.safetensors": card.sha256})
-    plan.run.write_json("provenance.json", facts.model_dump(mode="json"))
-    return TrainingResult(plan.run.path, plan.run.reader, card, predictions, seconds, plan.config)
+    outcome = Outcome(card, networks, gate[0] if gate else None, judged, len(parts) > 1, seconds)
+    return conclude(plan.run, plan.config, plan.manifest, outcome)

@@ -8,12 +8,12 @@ from pydantic import Field
 
 from wetread.models.card import StudySpec
 from wetread.models.registry import EMBEDDED
-from wetread.training.config import LoopSettings, TrainingConfig, plain_name
+from wetread.training.config import ReaderSettings, TrainingConfig, plain_name
 
 __all__ = ["StudyConfig"]
 
 
-class StudyConfig(LoopSettings):
+class StudyConfig(ReaderSettings):
     """Every setting of ``wetread train --level study``; the description of each field is its help text."""
 
     level: Literal["study", "patient"] = Field("study", description="what is judged as one: a study or a patient")
@@ -46,12 +46,6 @@ class StudyConfig(LoopSettings):
     augment: str = Field("light", description="augmentation recipe (finetune): none, light, robust, squeezed, s6")
     averaging: float = Field(0.98, ge=0, lt=1, description="decay of the averaged weights; 0 is off")
     patience: int = Field(8, ge=1, description="epochs without a better validation score before stopping")
-    operating_points: tuple[str, ...] = Field(
-        ("youden", "sensitivity=0.95", "specificity=0.95"), description="rules that choose thresholds on validation"
-    )
-    gate: bool = Field(True, description="store feature statistics, so that foreign images are refused")
-    modalities: tuple[str, ...] = Field((), description="DICOM modalities that the gate accepts; empty: any")
-    body_parts: tuple[str, ...] = Field((), description="body parts that the gate accepts; empty: any")
 
     @property
     def run_name(self) -> str:

@@ -110,7 +110,7 @@ def finetune_study(
         TrainingFailed: the loss is no number, or the disk is full.
     """
     some = task.table.iloc[_sample(np.concatenate(task.train.rows), _SCALE_IMAGES, task.config.seed)]
-    cast(ViewHead, network.head).standardise(_embed(network, task, some))
+    cast(ViewHead, network.head).standardise(_embed(network, task, some), learning=True)
     state = _begin(network, task)
     log = EpochLog(task.folder)
     if resume:

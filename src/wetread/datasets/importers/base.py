@@ -28,7 +28,7 @@ __all__ = [
     "split_word",
 ]
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".bmp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".bmp", ".svs"})
 """Files of class-folder trees; DICOM trees are recognised by content instead."""
 
 _SPLIT_WORDS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wetread.datasets.importers.base import (
+    IMAGE_SUFFIXES,
     Imported,
     ImportOptions,
     files_below,
@@ -97,5 +98,5 @@ class FilesImporter:
 
 def _has_image(folder: Path) -> bool:
     """Looks no further than a class folder's own files and one level below."""
-    direct = any(f.suffix.lower() in {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"} for f in folder.iterdir())
+    direct = any(f.suffix.lower() in IMAGE_SUFFIXES for f in folder.iterdir())
     return direct or any(files_below(f) for f in folder.iterdir() if f.is_dir())
