@@ -19,13 +19,13 @@ COVID ?= runs/covid
 TRUST ?= runs/trust
 SEED ?= 1
 
-.PHONY: help setup demo test lint types layers kermany zoo zoo-guided lungs zoo-lungs phantom-organs losses guides cardiac covid audits planted leakage lime sanity localisation conformal retrieval index-speed mil service node node-faults bench lock clean
+.PHONY: help setup web demo test lint types layers kermany zoo zoo-guided lungs zoo-lungs phantom-organs losses guides cardiac covid audits planted leakage lime sanity localisation conformal retrieval index-speed mil workstation service service-faults node node-faults bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 # uv, not pip: pip may pair torch and torchvision from different builds, and then neither imports.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml hatch_build.py web/package-lock.json
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "expected Python >= 3.11, got $$($(PYTHON) -V); set PYTHON=/path/to/python3.11" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
@@ -34,6 +34,9 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $@
 
 setup: $(STAMP)  ## create .venv with every pinned dependency
+
+web: $(STAMP)  ## build the pages of the workstation anew
+	$(BIN)/python hatch_build.py
 
 demo: $(STAMP)  ## make studies, train on them, evaluate, read; OPEN=1 opens the reports
 	@$(BIN)/wetread demo $(if $(OPEN),--open)
@@ -132,8 +135,14 @@ index-speed: $(STAMP)  ## results/index.csv: a million vectors, 100,000 images; 
 mil: $(STAMP)  ## results/mil.csv: studies of many images, one answer, beside the best of single images (an hour)
 	$(BIN)/python -m benchmarks.mil --kermany $(KERMANY) --covid-ct $(COVID_CT) --work $(TRUST)/mil --out results/mil.csv
 
+workstation: $(STAMP)  ## results/web.csv: first image, page weight; run it on a quiet machine
+	$(BIN)/python -m benchmarks.web --out results/web.csv
+
 service: $(STAMP)  ## results/service.csv: the service under load; run it on a quiet machine
 	$(BIN)/python -m benchmarks.service --out results/service.csv
+
+service-faults: $(STAMP)  ## results/service_faults.csv: workers and servers killed under load, and what is left of what was acknowledged
+	$(BIN)/python -m benchmarks.service_faults --out results/service_faults.csv
 
 node: $(STAMP)  ## results/node.csv: the DICOM node beside Orthanc and storescp; run it on a quiet machine
 	$(BIN)/python -m benchmarks.node --out results/node.csv

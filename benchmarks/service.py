@@ -38,6 +38,7 @@ from wetread.settings import Settings, load_settings
 
 FILM_PX = 512
 WORKLIST = 100_000
+SINGLE = 4
 PORT = 18765
 
 
@@ -165,7 +166,7 @@ def _counts(settings: Settings, options: argparse.Namespace, seen: Seen, read_s:
         ended = {state: count for state, count in session.execute(select(Job.state, func.count()).group_by(Job.state))}
         known = set(session.scalars(select(Study.id)))
     service.close()
-    wanted = options.studies + 1
+    wanted = options.studies + SINGLE
     how = f"{options.studies} studies acknowledged twice each by {options.clients} clients; jobs {ended}"
     lost = len(set(seen.studies) - known) + max(0, wanted - results)
     return [
@@ -181,11 +182,12 @@ def _counts(settings: Settings, options: argparse.Namespace, seen: Seen, read_s:
 def _single(client: httpx.Client, film: bytes) -> Figure:
     """Upload to read with nothing else to do; the second of two, the first one loads the reader."""
     seconds = []
-    for number in range(4):
+    for number in range(SINGLE):
         begin = time.perf_counter()
         other = film if number == 0 else _film(10**6 + number)
-        study = _upload(client, other)
-        while client.get(f"{_url()}/api/v1/studies/{study}").json()["status"] == "open":
+        _upload(client, other)
+        # The worklist, not the study: each look at a study is a line of the audit log, which waits for the disk.
+        while client.get(f"{_url()}/api/v1/studies", params={"status": "open", "limit": 1}).json()["total"]:
             time.sleep(0.02)
         seconds.append(time.perf_counter() - begin)
     how = "median of 3 after a first one that loads the reader; nothing else asked of the service"

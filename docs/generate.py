@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from wetread import errors
 from wetread.audit.thresholds import Thresholds
 from wetread.cli.main import VERBS, load_verb, overview
-from wetread.settings import FILE_NAME, settings_table
+from wetread.settings import FILE_NAME, load_settings, settings_table
 
 REFERENCE = Path(__file__).parent / "reference"
 WIDTH = 100
@@ -21,7 +22,20 @@ _HEAD = "<!-- Written by docs/generate.py: change the code and run it again. -->
 
 def pages() -> dict[str, str]:
     """File name -> text of each generated page."""
-    return {"audit.md": audit_page(), "cli.md": cli_page(), "settings.md": settings_page()}
+    return {"api.md": web_api_page(), "audit.md": audit_page(), "cli.md": cli_page(), "settings.md": settings_page()}
+
+
+def web_api_page() -> str:
+    """The routes of the service, as a service of its own in a scratch folder offers them."""
+    from wetread.service.app import build_app
+    from wetread.service.context import open_service
+    from wetread.service.reference import api_page
+
+    with tempfile.TemporaryDirectory() as folder:
+        service = open_service(load_settings({"service.root": Path(folder) / "service"}))
+        page = api_page(build_app(service))
+        service.close()
+    return page
 
 
 def audit_page() -> str:

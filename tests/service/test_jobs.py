@@ -133,6 +133,47 @@ def test_a_failure_that_may_pass_waits_longer_each_time(
     assert len(_claim(service, ONE)) == 1
 
 
+def test_the_next_due_time_is_that_of_waiting_jobs_and_of_leases(
+    service: Service, someone: Principal, films: list[Path]
+) -> None:
+    def due() -> float | None:
+        with service.database.read() as session:
+            return jobs.next_due(session)
+
+    assert due() is None
+    take_in(service, someone, films)
+    assert (due() or 0) <= time.time()
+    (first,) = _claim(service, ONE, limit=1)
+    (second,) = _claim(service, TWO, limit=1)
+    assert (due() or 0) == pytest.approx(time.time() + 30, abs=5)  # the leases
+    with service.database.write() as session:
+        jobs.fail(session, ONE, first.id, Failure("unexpected", "x", again=True))
+    assert (due() or 0) == pytest.approx(time.time() + 2, abs=1)  # the back-off
+    with service.database.write() as session:
+        jobs.fail(session, TWO, second.id, Failure("image_refused", "x"))
+        jobs.cancel(session, session.get_one(Job, first.id))
+    assert due() is None
+
+
+def test_the_bell_rings_by_itself_when_a_lease_has_ended(
+    service: Service, someone: Principal, films: list[Path]
+) -> None:
+    """Nobody else rings for the job of a worker that fell silent."""
+    take_in(service, someone, films[:1])
+    _claim(service, Lease("silent", 1.0, 3))
+    worker, queue = Worker(service), service.bell._huey
+    assert worker.drain() == 0
+    queue.flush()
+    worker.set_alarm()
+    assert queue.pending_count() == 0
+    end = time.monotonic() + 30
+    while queue.pending_count() == 0 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert queue.pending_count() == 1
+    assert len(_claim(service, TWO)) == 1
+    assert worker.drain() == 0
+
+
 def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_before_it_writes(
     service: Service, someone: Principal, films: list[Path]
 ) -> None:

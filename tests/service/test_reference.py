@@ -13,7 +13,7 @@ from wetread.service.reference import api_page
 def test_the_reference_page_is_current(service: Service, repository: Path) -> None:
     page = repository / "docs" / "reference" / "api.md"
     made = api_page(build_app(service))
-    assert page.read_text(encoding="utf-8") == made, "write api_page(build_app(service)) to docs/reference/api.md"
+    assert page.read_text(encoding="utf-8") == made, "run python docs/generate.py"
 
 
 def test_the_methods_are_those_that_there_are() -> None:

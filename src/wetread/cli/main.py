@@ -45,6 +45,7 @@ VERBS: dict[str, Verb] = {
     "serve": Verb("wetread.cli.serve:command", "Serve the assistant to browsers and programs."),
     "worker": Verb("wetread.cli.worker:command", "Read what was uploaded to the service."),
     "db": Verb("wetread.cli.db:app", "Keep the service's database: back up, restore, verify."),
+    "mcp": Verb("wetread.cli.mcp:command", "Offer the assistant's tools to other programs (MCP)."),
     "doctor": Verb("wetread.cli.doctor:command", "Check this installation and say how to mend it."),
     "demo": Verb("wetread.cli.demo:command", "All of it once, on synthetic studies, in a minute."),
 }

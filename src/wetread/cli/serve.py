@@ -28,12 +28,40 @@ def command(
     insecure_bind: Annotated[
         bool, typer.Option("--insecure-bind", help="Let other machines reach it without TLS.")
     ] = False,
+    language_model_url: Annotated[
+        str,
+        typer.Option(
+            help="OpenAI-compatible service that may word answers anew [none].",
+            metavar="URL",
+            envvar="WETREAD_LANGUAGE_MODEL_URL",
+        ),
+    ] = "",
+    language_model: Annotated[
+        str, typer.Option(help="Name of the model there.", metavar="NAME", envvar="WETREAD_LANGUAGE_MODEL")
+    ] = "",
+    oidc_issuer: Annotated[
+        str,
+        typer.Option(help="OpenID Connect provider for log-ins [none].", metavar="URL", envvar="WETREAD_OIDC_ISSUER"),
+    ] = "",
+    oidc_client: Annotated[
+        str, typer.Option(help="Client of this service there.", metavar="ID", envvar="WETREAD_OIDC_CLIENT")
+    ] = "",
+    oidc_redirect: Annotated[
+        str,
+        typer.Option(
+            help="Address it sends people back to: https://HOST/login/openid/back [as the browser asked].",
+            metavar="URL",
+            envvar="WETREAD_OIDC_REDIRECT",
+        ),
+    ] = "",
 ) -> None:
     """Serve the assistant: upload, worklist, reads with heat maps, feedback. Prints an address that logs in once.
 
     Example: wetread serve --port 8000
     """
     from wetread.service.context import open_service
+    from wetread.service.language import language_model as chosen_language
+    from wetread.service.openid import openid_connect
     from wetread.service.server import Address, EmbeddedWorker, check_address, login_address, run_server
     from wetread.settings import load_settings
 
@@ -41,7 +69,9 @@ def command(
     check_address(address, insecure_bind)
     flags = {"service.root": root, "service.database_url": database_url, "service.reader": reader}
     settings = load_settings(flags)
-    service = open_service(settings, secure=address.secure)
+    language = chosen_language(language_model_url, language_model)
+    openid = openid_connect(oidc_issuer, oidc_client, oidc_redirect)
+    service = open_service(settings, secure=address.secure, language=language, openid=openid)
     service.catalog.reader(settings.service.reader)  # a wrong name is told now, not at the first upload
     with ExitStack() as stack:
         stack.callback(service.close)

@@ -44,10 +44,13 @@ CSRF_HEADER = "X-CSRF-Token"
 PUBLIC = frozenset(
     {
         "/",
+        "/assets/{name:path}",
         "/healthz",
         "/readyz",
         "/metrics",
         "/login",
+        "/login/openid",
+        "/login/openid/back",
         "/api/v1/openapi.json",
         "/api/v1/session",
         "/api/v1/session/one-time",

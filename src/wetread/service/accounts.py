@@ -113,7 +113,8 @@ def named_user(session: Transaction, name: str) -> User | None:
 
 def log_in(session: Transaction, name: str, password: str) -> User | Problem:
     """Check a password. Returns the user, or what to tell: the count of failures must be committed either way."""
-    user = named_user(session, name)
+    # Locked: many guesses at once must count as many.
+    user = session.scalar(select(User).where(func.lower(User.name) == name.lower()).with_for_update())
     if user is not None and user.locked_until > now():
         wait = int(user.locked_until - now()) + 1
         return Problem("locked_out", "Too many wrong passwords for this account.", retry_after_s=wait)

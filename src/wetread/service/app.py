@@ -7,7 +7,8 @@ from fastapi.routing import APIRoute
 
 from wetread.service.context import Service
 from wetread.service.limits import LOGIN_BURST, LOGIN_PER_S, RateLimit
-from wetread.service.routes import images, operations, reports, results, sessions, studies
+from wetread.service.pages import Pages
+from wetread.service.routes import images, openid, operations, pages, reports, results, sessions, studies
 from wetread.service.schemas import ErrorOut
 from wetread.service.web import Around, Metrics, answer_errors
 
@@ -15,7 +16,9 @@ __all__ = ["ROUTERS", "build_app"]
 
 ROUTERS = (
     operations.health,
+    pages.router,
     sessions.home,
+    openid.router,
     sessions.router,
     studies.router,
     images.router,
@@ -46,7 +49,7 @@ def build_app(service: Service) -> FastAPI:
     )
     metrics = Metrics()
     chosen = service.settings.service
-    app.state.service, app.state.metrics = service, metrics
+    app.state.service, app.state.metrics, app.state.pages = service, metrics, Pages()
     app.state.rate = RateLimit(chosen.requests_per_s, 4 * chosen.requests_per_s)
     app.state.login_rate = RateLimit(LOGIN_PER_S, LOGIN_BURST)
     answer_errors(app)

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wetread.service.blobs import BlobStore
 from wetread.service.catalog import Catalog
-from wetread.service.database import Database, migrate, open_database
+from wetread.service.database import Database, migrate, open_database, start_lock
 from wetread.service.queue import Bell
 from wetread.service.unpack import Limits
 from wetread.settings import Settings
+
+if TYPE_CHECKING:
+    from wetread.service.language import LanguageModel
+    from wetread.service.openid import OpenIdConnect
 
 __all__ = ["Service", "database_url", "open_service"]
 
 
 @dataclass(frozen=True, eq=False)
 class Service:
-    """One installation. ``root``: its folder; ``secure``: whether it is reached through TLS."""
+    """One installation. ``root``: its folder; ``secure``: whether it is reached through TLS.
+
+    ``language``: a model that may word answers anew; None, as usual, for none. ``openid``: who else may say who
+    somebody is.
+    """
 
     settings: Settings
     root: Path
@@ -26,6 +35,8 @@ class Service:
     catalog: Catalog
     bell: Bell
     secure: bool = False
+    language: LanguageModel | None = None
+    openid: OpenIdConnect | None = None
 
     @property
     def limits(self) -> Limits:
@@ -34,7 +45,8 @@ class Service:
         return Limits(chosen.upload_bytes, self.settings.imaging.budget_bytes, chosen.upload_files)
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database and the queue."""
+        self.bell.close()
         self.database.close()
 
 
@@ -43,7 +55,13 @@ def database_url(settings: Settings) -> str:
     return settings.service.database_url or f"sqlite:///{settings.service.root.resolve() / 'wetread.db'}"
 
 
-def open_service(settings: Settings, *, secure: bool = False) -> Service:
+def open_service(
+    settings: Settings,
+    *,
+    secure: bool = False,
+    language: LanguageModel | None = None,
+    openid: OpenIdConnect | None = None,
+) -> Service:
     """Open an installation; its folder and tables are made or brought up to date.
 
     Raises:
@@ -56,4 +74,6 @@ def open_service(settings: Settings, *, secure: bool = False) -> Service:
     migrate(database)
     chosen = settings.service
     catalog = Catalog((settings.paths.readers,), (chosen.reader, chosen.segmenter))
-    return Service(settings, root, database, BlobStore(root), catalog, Bell(database, root), secure)
+    with start_lock(database):
+        bell = Bell(database, root)  # its tables are made once, too
+    return Service(settings, root, database, BlobStore(root), catalog, bell, secure, language, openid)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from wetread.errors import PeerUnreachable, UsageError, expected
 from wetread.service.problems import Problem
 
-__all__ = ["BUSY_S", "Database", "migrate", "open_database", "revision"]
+__all__ = ["BUSY_S", "Database", "migrate", "open_database", "revision", "start_lock"]
 
 BUSY_S = 20.0
 """How long a writer waits for another process before the client is told to try again."""
@@ -57,6 +57,7 @@ class Database:
 
         Raises:
             Problem: ``unavailable``: the database was locked for :data:`BUSY_S` seconds. ``disk_full``: no room.
+                ``conflict``: somebody else wrote the same at the same moment. ``invalid``: text that it cannot hold.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(_busy_as_problem())
@@ -84,14 +85,20 @@ def open_database(url: str) -> Database:
             from None  # fmt: skip
     backend = parsed.get_backend_name()
     if backend == "postgresql":
-        engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=_POOL, pool_pre_ping=True)
+        engine = create_engine(
+            parsed.set(drivername="postgresql+psycopg"), pool_size=_POOL, pool_pre_ping=True, hide_parameters=True
+        )
         return Database(engine, None)
     if backend != "sqlite" or not parsed.database:
         raise UsageError(expected("SQLite in a file, or PostgreSQL", backend, "use sqlite:///FILE"))
     file = Path(parsed.database)
     file.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
-        parsed, pool_size=_POOL, max_overflow=_POOL, connect_args={"timeout": BUSY_S, "check_same_thread": False}
+        parsed,
+        pool_size=_POOL,
+        max_overflow=_POOL,
+        connect_args={"timeout": BUSY_S, "check_same_thread": False},
+        hide_parameters=True,  # what is written names patients; no error and no log of statements may
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -106,7 +113,7 @@ def migrate(database: Database) -> str:
     """
     from alembic import command
 
-    with _migration_lock(database), _unreachable():
+    with start_lock(database), _unreachable():
         configuration = _configuration()
         with database.engine.begin() as connection:
             configuration.attributes["connection"] = connection
@@ -132,7 +139,12 @@ def _configuration() -> Any:
 
 
 @contextlib.contextmanager
-def _migration_lock(database: Database) -> Iterator[None]:
+def start_lock(database: Database) -> Iterator[None]:
+    """Let one process after the other make tables; a context.
+
+    Raises:
+        PeerUnreachable: the database does not answer.
+    """
     if database.file is not None:
         with database.file.with_suffix(".lock").open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
@@ -164,6 +176,12 @@ def _busy_as_problem() -> Iterator[None]:
         if "full" in words:
             raise Problem("disk_full", "The disk of the database is full.") from None
         raise Problem("unavailable", "The database is busy or does not answer.", retry_after_s=2) from None
+    except IntegrityError:
+        hint = "Send the request again."
+        raise Problem("conflict", "Somebody else changed the same at the same moment.", hint, 1) from None
+    except DataError:
+        # PostgreSQL holds no NUL in a text; its own words would quote what was sent.
+        raise Problem("invalid", "A value holds what the database cannot keep, such as a NUL character.") from None
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

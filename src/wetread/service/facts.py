@@ -102,8 +102,9 @@ def _finding(label: dict[str, Any], image: str) -> Fact:
         return Fact(kind="finding", image=image, label=name, text=f"{name} withheld: {label['reason']}")
     point = label["operating_point"]
     limit = f", positive from {point['threshold']:.3f} ({point['name']})" if point else ""
-    text = f"{name} {label['decision']}, probability {probability:.2f}{limit}."
-    return Fact(kind="finding", image=image, label=name, value=round(probability, 2), unit="1", text=text)
+    digits = 3 if point else 2  # as many as the threshold, which it may lie close to
+    text = f"{name} {label['decision']}, probability {probability:.{digits}f}{limit}."
+    return Fact(kind="finding", image=image, label=name, value=round(probability, digits), unit="1", text=text)
 
 
 def _evidence(evidence: dict[str, Any], image: str) -> Fact:

@@ -22,7 +22,7 @@ from wetread.service.context import Service
 from wetread.service.headers import ImageHeader, group_key, read_image_header
 from wetread.service.jobs import Asked, enqueue
 from wetread.service.problems import Problem, problem_of
-from wetread.service.removal import require_files
+from wetread.service.removal import forget_files, require_files
 from wetread.service.tables import Blob, Job, Study, StudyImage, new_id, now
 from wetread.service.unpack import Refusal, archive_files, image_kind, is_archive
 from wetread.service.upsert import insert_new
@@ -73,21 +73,44 @@ def ingest(
             first = refused[0] if refused else None
             message = first.message if first else "expected at least one image, got none"
             raise Problem("refused", message, first.hint if first else "Send DICOM, PNG, JPEG or TIFF.")
-        for file, _ in images:
-            service.blobs.keep(file)
-    sizes = {header.sha256: file.size for file, header in images}
+        new = {file.sha256 for file, _ in images if not service.blobs.path(file.sha256).exists()}
+        try:
+            for file, _ in images:
+                service.blobs.keep(file)
+            got = _name(service, who, to.tray, asked, images, len(refused), request_id)
+        except Exception:
+            with contextlib.suppress(WetreadError):
+                forget_files(service, new)
+            raise
+    service.bell.ring()
+    return Ingested(*got, tuple(refused))
+
+
+def _name(
+    service: Service,
+    who: Principal,
+    tray: str,
+    asked: Asked,
+    images: Sequence[tuple[Quarantined, ImageHeader]],
+    refused: int,
+    request_id: str,
+) -> tuple[tuple[StudyGot, ...], tuple[str, ...]]:
+    """Write the rows of stored images in one transaction: studies, images, jobs, audit log."""
+    sizes = {header.sha256: (file.size, header.kind) for file, header in images}
     with service.database.write() as session:
-        require_files(service.blobs, set(sizes))
+        # In one order everywhere: two uploads of the same files must not wait for each other in a circle.
+        for sha256, (size, kind) in sorted(sizes.items()):
+            insert_new(session, Blob, {"sha256": sha256, "size": size, "kind": kind}, ["sha256"])
+        require_files(service.blobs, set(sizes))  # a deletion that was under way has ended by now
         studies, jobs = [], []
-        for key, headers in group_key([header for _, header in images]):
-            study, got = _store(session, who, to.tray, (key, headers), sizes)
+        for key, headers in sorted(group_key([header for _, header in images]), key=lambda group: group[0]):
+            study, got = _store(session, who, tray, key, headers)
             studies.append(got)
             jobs += [job.id for job in _ask(session, study, {header.sha256 for header in headers}, asked, who)]
-        detail = {"studies": len(studies), "images": len(images), "refused": len(refused)}
+        detail = {"studies": len(studies), "images": len(images), "refused": refused}
         target = studies[0].id if len(studies) == 1 else ""
         audit_log.append(session, Actor(who.name, request_id), "upload", target, detail)
-    service.bell.ring()
-    return Ingested(tuple(studies), tuple(jobs), tuple(refused))
+    return tuple(studies), tuple(jobs)
 
 
 def read_question(service: Service, reader: str = "", operating_point: str | None = None) -> Asked:
@@ -130,16 +153,11 @@ def _look(
     return list(images.values()), refused
 
 
-def _store(
-    session: Session, who: Principal, tray: str, group: tuple[str, list[ImageHeader]], sizes: dict[str, int]
-) -> tuple[Study, StudyGot]:
-    key, headers = group
+def _store(session: Session, who: Principal, tray: str, key: str, headers: list[ImageHeader]) -> tuple[Study, StudyGot]:
     study = _study(session, who, tray, key, headers[0])
     count = session.scalar(select(func.count()).where(StudyImage.study_id == study.id)) or 0
     added = 0
     for number, header in enumerate(sorted(headers, key=lambda one: one.number), count + 1):
-        size = sizes[header.sha256]
-        insert_new(session, Blob, {"sha256": header.sha256, "size": size, "kind": header.kind}, ["sha256"])
         values = {
             "id": new_id(), "study_id": study.id, "sha256": header.sha256, "number": header.number or number,
             "kind": header.kind, "rows": header.rows, "columns": header.columns, "facts": header.facts,

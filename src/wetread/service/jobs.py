@@ -33,6 +33,7 @@ __all__ = [
     "enqueue",
     "fail",
     "finish",
+    "next_due",
     "put_back",
     "release",
     "renew",
@@ -131,12 +132,17 @@ def claim(session: Session, lease: Lease, limit: int) -> list[Job]:
     return jobs
 
 
+def next_due(session: Session) -> float | None:
+    """When the next job that waits or is held will be due, in seconds since 1970; None where there is none."""
+    waiting = session.scalar(select(func.min(Job.run_after)).where(Job.state == "queued"))
+    held = session.scalar(select(func.min(Job.lease_until)).where(Job.state == "running"))
+    return min((moment for moment in (waiting, held) if moment is not None), default=None)
+
+
 def _bury(session: Session, lease: Lease) -> None:
     """Move jobs whose every try ended with a silent worker to the dead letters."""
-    hopeless = session.scalars(
-        select(Job).where(Job.state == "running", Job.lease_until < now(), Job.attempts >= lease.attempts)
-    )
-    for job in hopeless:
+    lost = (Job.state == "running", Job.lease_until < now(), Job.attempts >= lease.attempts)
+    for job in session.scalars(select(Job).where(*lost).with_for_update(skip_locked=True)).all():
         _end(session, job, "dead", Failure("worker_lost", f"The worker was lost {job.attempts} times at this job."))
 
 
@@ -231,9 +237,16 @@ def _end(session: Session, job: Job, state: str, failure: Failure | None) -> Non
 
 
 def _update_study(session: Session, image_id: str) -> None:
-    """Bring the status of a study up to date with the reads of its images."""
+    """Bring the status of a study up to date with the reads of its images.
+
+    The study is locked before they are counted: two workers that end its last two reads at the same moment would
+    otherwise each believe that the other is still at work.
+    """
     study = session.scalars(
-        select(Study).join(StudyImage, StudyImage.study_id == Study.id).where(StudyImage.id == image_id)
+        select(Study)
+        .join(StudyImage, StudyImage.study_id == Study.id)
+        .where(StudyImage.id == image_id)
+        .with_for_update(of=Study)
     ).one_or_none()
     if study is None:
         return

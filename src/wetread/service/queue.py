@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Bell"]
 
+logger = logging.getLogger(__name__)
+
 _NAME = "wetread"
 _LONGEST_PAUSE_S = 0.25
 _HEALTH_EVERY_S = 10.0
@@ -37,9 +39,16 @@ class Bell:
         self._ring = self._huey.task(name="drain")(self._drain)
 
     def ring(self) -> None:
-        """Say that there is work; rings that nobody has heard yet count as one."""
-        if self._huey.pending_count() == 0:
-            self._ring()
+        """Say that there is work; rings that nobody has heard yet count as one. Never fails: see the module."""
+        try:
+            if self._huey.pending_count() == 0:
+                self._ring()
+        except Exception as error:  # of either driver: a full disk, a lock, a server that is away
+            logger.warning("the bell did not ring: %s", type(error).__name__)
+
+    def close(self) -> None:
+        """Close the connection to the queue."""
+        self._huey.storage.close()
 
     def consume(self, work: Callable[[], None], sweep: Callable[[], None], stop: threading.Event) -> None:
         """Call ``work`` for each ring and ``sweep`` once a minute, in one thread, until ``stop`` is set."""

@@ -10,10 +10,12 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from wetread.service.blobs import BlobStore
+from wetread.service.context import Service
 from wetread.service.problems import Problem
 from wetread.service.tables import Blob, Picture, Result, Study, StudyImage
+from wetread.service.upsert import insert_new
 
-__all__ = ["remove_study", "require_files"]
+__all__ = ["forget_files", "remove_study", "require_files"]
 
 
 def remove_study(session: Session, store: BlobStore, study: Study) -> int:
@@ -46,3 +48,17 @@ def require_files(store: BlobStore, hashes: set[str]) -> None:
     """
     if any(not store.path(sha256).exists() for sha256 in hashes):
         raise Problem("unavailable", "A file was deleted while it was stored again.", "Send it again.", 1)
+
+
+def forget_files(service: Service, hashes: set[str]) -> None:
+    """Remove stored files whose upload failed before a row named them, so that a full disk is not filled further."""
+    with service.database.write() as session:
+        for sha256 in sorted(hashes):
+            if session.get(Blob, sha256) is not None:
+                continue
+            if not service.database.is_sqlite:
+                # Writers of SQLite are alone; here another upload may be about to name the file, and waits for us.
+                if not insert_new(session, Blob, {"sha256": sha256, "size": 0, "kind": ""}, ["sha256"]):
+                    continue
+                session.execute(delete(Blob).where(Blob.sha256 == sha256))
+            service.blobs.path(sha256).unlink(missing_ok=True)

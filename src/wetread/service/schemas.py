@@ -23,6 +23,7 @@ __all__ = [
     "ExplainBody",
     "FactOut",
     "FeedbackBody",
+    "FeedbackEntry",
     "FeedbackOut",
     "ImageOut",
     "JobOut",
@@ -349,6 +350,15 @@ class FeedbackOut(_Body):
     created: float
 
 
+class FeedbackEntry(FeedbackOut):
+    """Feedback beside what the reader had decided: the material for agreement over time."""
+
+    study_id: str
+    reader: str
+    decision: Literal["positive", "negative", "withheld"]
+    probability: float | None
+
+
 class FactOut(_Body):
     """One recorded fact, de-identified; phrases and answers cite its ``id``."""
 
@@ -395,13 +405,17 @@ class Ask(_Body):
 
 
 class AnswerOut(_Body):
-    """An answer made of facts alone. ``actions``: what the page may do next, e.g. show a heat map or ask for one."""
+    """An answer made of facts alone. ``actions``: what the page may do next, e.g. show a heat map or ask for one.
+
+    ``worded_by``: the language model that put the words together, checked against the facts; empty for none.
+    """
 
     intent: str
     text: str
     phrases: list[PhraseOut]
     facts: list[FactOut]
     actions: list[dict[str, str]]
+    worded_by: str = ""
     machine: bool = True
 
 

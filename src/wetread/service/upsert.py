@@ -18,4 +18,5 @@ def insert_new(session: Session, table: type[Base], values: Mapping[str, Any], u
     insert: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     statement = insert(table).values(**values).on_conflict_do_nothing(index_elements=list(unique))
     session.flush()
-    return bool(getattr(session.execute(statement), "rowcount", 0))
+    # Not rowcount: drivers of PostgreSQL leave it open for inserts.
+    return session.execute(statement.returning(getattr(table, unique[0]))).first() is not None

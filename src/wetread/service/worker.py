@@ -25,17 +25,21 @@ from wetread.service.context import Service
 from wetread.service.jobs import Failure, Found, Lease
 from wetread.service.problems import Problem
 from wetread.service.removal import require_files
-from wetread.service.tables import Blob, Job, StudyImage, new_id
+from wetread.service.tables import Blob, Job, StudyImage, new_id, now
 from wetread.service.upsert import insert_new
 from wetread.service.urgency import note_read
 
 if TYPE_CHECKING:
     from wetread.service.tasks import Models
 
-__all__ = ["Worker", "owner_name", "work"]
+__all__ = ["AGAIN_S", "Worker", "owner_name", "work"]
 
 logger = logging.getLogger(__name__)
 
+AGAIN_S = 2.0
+"""Pause after an error of the database or the disk."""
+
+_SOONEST_S = 0.2
 _ACTOR = Actor("worker")
 _TRANSIENT = ("unavailable", "disk_full")
 
@@ -50,6 +54,7 @@ class Worker:
         self.lease = Lease(owner or owner_name(), chosen.lease_s, chosen.attempts)
         self._batch = chosen.batch
         self._models: Models | None = None
+        self._alarm: threading.Timer | None = None
 
     def drain(self) -> int:
         """Work until nothing is due; return how many jobs were taken."""
@@ -61,8 +66,21 @@ class Worker:
             if not batch:
                 break
             taken += len(batch)
+            if len(batch) == self._batch:
+                self.service.bell.ring()  # there may be more: another worker that has nothing to do hears it
             self._do(batch, images)
         return taken
+
+    def set_alarm(self) -> None:
+        """Ring when the next job is due that waits now, or whose worker may have died: nobody else would."""
+        with self.service.database.read() as session:
+            due = jobs.next_due(session)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if due is not None:
+            self._alarm = threading.Timer(max(_SOONEST_S, due - now()), self.service.bell.ring)
+            self._alarm.daemon = True
+            self._alarm.start()
 
     def sweep(self) -> None:
         """Remove what cut-off uploads left."""
@@ -111,9 +129,10 @@ class Worker:
     def _name_files(self, session: Session, hashes: set[str]) -> None:
         """Write the rows of stored pictures, which results point to."""
         require_files(self.service.blobs, hashes)
-        for sha256 in hashes:
-            size = self.service.blobs.path(sha256).stat().st_size
-            insert_new(session, Blob, {"sha256": sha256, "size": size, "kind": "PNG"}, ["sha256"])
+        sizes = {sha256: self.service.blobs.path(sha256).stat().st_size for sha256 in hashes}
+        for sha256 in sorted(hashes):
+            insert_new(session, Blob, {"sha256": sha256, "size": sizes[sha256], "kind": "PNG"}, ["sha256"])
+        require_files(self.service.blobs, hashes)
 
     def _give_up(self, left: Sequence[Job], failure: Failure) -> None:
         for job in left:
@@ -155,8 +174,11 @@ def _quietly(worker: Worker) -> None:
     """One drain; an error that has nothing to do with a job (a database away) must not end the worker."""
     try:
         worker.drain()
+        worker.set_alarm()
     except Exception as error:  # its text could quote a file, and huey would log it whole
-        logger.warning("%s; trying again", type(error).__name__)
+        logger.warning("%s; trying again in %.0f s", type(error).__name__, AGAIN_S)
+        worker.stop.wait(AGAIN_S)
+        worker.service.bell.ring()
 
 
 def _images(session: Session, batch: Sequence[Job]) -> dict[str, tuple[str, str]]:

@@ -85,9 +85,9 @@ def _write(values: list[Any]) -> str:
 def _read(cursor: str, count: int) -> list[Any]:
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except ValueError:
-        values = None
-    plain = isinstance(values, list) and len(values) == count and isinstance(values[-1], str)
-    if not plain or not all(isinstance(value, int | float) for value in values[:-1]):
-        raise Problem("bad_request", "The cursor is not one that this address gave.", "Begin with the first page.")
-    return list(values)
+        *numbers, last = values
+        if len(values) == count and isinstance(last, str) and all(isinstance(one, int | float) for one in numbers):
+            return [*(float(one) for one in numbers), last]
+    except (ValueError, TypeError, OverflowError):
+        pass
+    raise Problem("bad_request", "The cursor is not one that this address gave.", "Begin with the first page.")

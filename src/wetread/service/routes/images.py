@@ -33,7 +33,8 @@ __all__ = ["router"]
 router = APIRouter(prefix="/api/v1", tags=["images"])
 _TYPES = {"DICOM": "application/dicom", "PNG": "image/png", "JPEG": "image/jpeg", "TIFF": "image/tiff"}
 _DICOM = {200: {"content": {"application/dicom": {"schema": {"type": "string", "format": "binary"}}}}}
-_ANY = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_ANY = {200: {"content": {kind: _BINARY for kind in (*_TYPES.values(), "application/octet-stream")}}}
 ImageId = Annotated[str, Path(max_length=32)]
 
 

@@ -62,7 +62,7 @@ def metrics(service: Here, request: Request) -> PlainTextResponse:
 def log_lines(
     service: Here,
     who: Admin,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Annotated[int | None, Query(ge=1, le=2**53)] = None,
     target: Annotated[str, Query(max_length=96)] = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> AuditPage:

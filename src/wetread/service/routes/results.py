@@ -18,7 +18,7 @@ from wetread.service.events import stream
 from wetread.service.feedback import of_seen_studies, settled_table
 from wetread.service.problems import Problem
 from wetread.service.routes.studies import results_of
-from wetread.service.schemas import FeedbackBody, FeedbackOut, JobOut, JobPage, ReaderOut, ResultOut
+from wetread.service.schemas import FeedbackBody, FeedbackEntry, FeedbackOut, JobOut, JobPage, ReaderOut, ResultOut
 from wetread.service.tables import JOB_STATES, Feedback, Job, Picture, Result, Study, StudyImage, User, now
 
 __all__ = ["router"]
@@ -96,6 +96,19 @@ def agreement(service: Here, who: Annotator) -> dict[str, dict[str, int]]:
         for reader, action, number in counted:
             found.setdefault(reader, {"accept": 0, "edit": 0, "reject": 0})[action] = number
         return found
+
+
+@router.get("/feedback/entries", tags=["feedback"])
+def feedback_entries(
+    service: Here, who: Annotator, limit: Annotated[int, Query(ge=1, le=2000)] = 500
+) -> list[FeedbackEntry]:
+    """What people said, newest first, each beside what the reader had decided."""
+    with service.database.read() as session:
+        chosen = of_seen_studies(select(Feedback, Result, StudyImage.study_id, User.name), who)
+        rows = session.execute(
+            chosen.join(User, User.id == Feedback.user_id).order_by(Feedback.created.desc()).limit(limit)
+        )
+        return [_entry(row, result, study, name) for row, result, study, name in rows]
 
 
 @router.get("/feedback/manifest", tags=["feedback"], response_class=Response, responses=_CSV)  # type: ignore[arg-type]
@@ -204,6 +217,17 @@ def _reader(entry: Entry) -> ReaderOut:
         audit_verdict=card.audit_verdict,
         watermark=card.watermark,
         card=card.model_dump(mode="json"),
+    )
+
+
+def _entry(row: Feedback, result: Result, study: str, name: str) -> FeedbackEntry:
+    said = next(one for one in result.record["labels"] if one["label"] == row.label)
+    return FeedbackEntry(
+        **_feedback(row, name).model_dump(),
+        study_id=study,
+        reader=result.reader,
+        decision=said["decision"],
+        probability=said["probability"],
     )
 
 

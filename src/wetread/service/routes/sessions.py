@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 
 from wetread.service import accounts, audit_log
@@ -65,14 +65,6 @@ def login_address(service: Here, request: Request, token: Annotated[str, Query(m
     answer = RedirectResponse("/", status_code=303)
     _welcome(service, answer, user, cookie)
     return answer
-
-
-@home.get("/", include_in_schema=False)
-def front_page() -> HTMLResponse:
-    """What there is without the workstation's pages: where the API describes itself."""
-    text = "The service runs. Its API is described at <code>/api/v1/openapi.json</code>. Research use only."
-    page = f'<!doctype html><html lang="en"><title>wetread</title><h1>wetread</h1><p>{text}</p></html>'
-    return HTMLResponse(page)
 
 
 @router.get("/session", tags=["session"])

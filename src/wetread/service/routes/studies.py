@@ -10,12 +10,15 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+from starlette.requests import ClientDisconnect
 
 from wetread.service import audit_log
 from wetread.service.access import Admin, Here, Reader, actor, seen_study
+from wetread.service.demonstration import load_phantoms
 from wetread.service.events import stream
-from wetread.service.ingest import Destination, ingest
+from wetread.service.ingest import Destination, Ingested, ingest
 from wetread.service.jobs import OPEN
+from wetread.service.problems import Problem
 from wetread.service.removal import remove_study
 from wetread.service.schemas import (
     ImageOut,
@@ -61,15 +64,19 @@ async def upload(service: Here, who: Reader, request: Request) -> UploadOut:
     """Upload images (DICOM, PNG, JPEG, TIFF) or ZIP archives of them; each image is read. The same twice is once."""
     with contextlib.ExitStack() as stack:
         kind = request.headers.get("Content-Type", "")
-        received = await receive(request.stream(), kind, service.blobs, service.limits, stack)
+        try:
+            received = await receive(request.stream(), kind, service.blobs, service.limits, stack)
+        except ClientDisconnect:
+            raise Problem("bad_request", "The upload was cut short.", "Send it again.") from None
         to = Destination(received.fields.get("tray") or "main", received.fields.get("reader", ""))
         number = actor(request).request_id
-        got = await run_in_threadpool(ingest, service, who, received.files, to, number)
-    return UploadOut(
-        studies=[UploadedStudy.model_validate(one) for one in got.studies],
-        jobs=list(got.jobs),
-        refused=[RefusalOut.model_validate(one) for one in got.refused],
-    )
+        return _told(await run_in_threadpool(ingest, service, who, received.files, to, number))
+
+
+@router.post("/phantoms", status_code=201)
+def phantoms(service: Here, who: Reader, request: Request) -> UploadOut:
+    """Put the synthetic studies of the demonstration into the worklist; the same twice is once."""
+    return _told(load_phantoms(service, who, actor(request).request_id))
 
 
 @router.get("/studies")
@@ -165,6 +172,14 @@ def results_of(session: Session, images: list[str]) -> list[ResultOut]:
     return [
         ResultOut.model_validate({**_plain(one), "pictures": names.get(one.id, [])}, extra="ignore") for one in found
     ]
+
+
+def _told(got: Ingested) -> UploadOut:
+    return UploadOut(
+        studies=[UploadedStudy.model_validate(one) for one in got.studies],
+        jobs=list(got.jobs),
+        refused=[RefusalOut.model_validate(one) for one in got.refused],
+    )
 
 
 def _progress(session: Session, study_id: str) -> tuple[str, dict[str, object], bool]:

@@ -1,0 +1,156 @@
+/** The frame around every page: who is logged in, where one can go, and what holds everywhere. */
+import { useQueryClient } from "@tanstack/react-query";
+import { Keyboard, LogOut } from "lucide-react";
+import { lazy, Suspense, useEffect, useState } from "react";
+import type { Session } from "./api/client";
+import { useLogOut, useSession } from "./api/queries";
+import { useWords } from "./i18n";
+import { useKeys } from "./keys";
+import { LogIn } from "./login";
+import { setPreferences, usePreferences } from "./preferences";
+import { go, usePlace } from "./router";
+import { Boundary } from "./ui/boundary";
+import { IconButton, Problem, Spinner, Switch } from "./ui/parts";
+import { Shortcuts } from "./ui/shortcuts";
+import { Worklist } from "./worklist/worklist";
+
+const Study = lazy(() => import("./study/study"));
+const Readers = lazy(() => import("./readers/readers"));
+const FeedbackPage = lazy(() => import("./feedback/feedback"));
+const AuditLog = lazy(() => import("./log/log"));
+
+export function App() {
+  const words = useWords();
+  const session = useSession();
+  const client = useQueryClient();
+  useEffect(
+    () =>
+      client.getQueryCache().subscribe((event) => {
+        // A log-in that ended while a page was open: show the log-in, keep nothing.
+        const status = (event.query.state.error as { status?: number } | null)?.status;
+        if (event.type === "updated" && status === 401) client.setQueryData(["session"], null);
+      }),
+    [client],
+  );
+  if (session.isPending) return <Spinner label={words("loading")} />;
+  if (session.isError) return <Problem error={session.error} onRetry={() => session.refetch()} />;
+  return session.data === null ? <LogIn /> : <Frame session={session.data} />;
+}
+
+function Frame({ session }: { session: Session }) {
+  const words = useWords();
+  const place = usePlace();
+  const [help, setHelp] = useState(false);
+  useKeys({ "?": () => setHelp(true) });
+  return (
+    <div className="frame">
+      <a className="skip" href="#main" onClick={skipToMain}>
+        {words("skipToContent")}
+      </a>
+      <TopBar session={session} page={place.page} onHelp={() => setHelp(true)} />
+      <main id="main" className="main" tabIndex={-1}>
+        <Boundary
+          key={`${place.page} ${place.id}`}
+          fallback={(error, again) => <Problem error={error} onRetry={again} />}
+        >
+          <Suspense fallback={<Spinner label={words("loading")} />}>
+            <Page session={session} />
+          </Suspense>
+        </Boundary>
+      </main>
+      {help && <Shortcuts onClose={() => setHelp(false)} />}
+    </div>
+  );
+}
+
+function Page({ session }: { session: Session }) {
+  const place = usePlace();
+  switch (place.page) {
+    case "study":
+      return <Study key={place.id} id={place.id} beside={place.beside} session={session} />;
+    case "readers":
+      return <Readers chosen={place.id} />;
+    case "feedback":
+      return <FeedbackPage session={session} />;
+    case "log":
+      return <AuditLog />;
+    default:
+      return <Worklist />;
+  }
+}
+
+function TopBar({ session, page, onHelp }: { session: Session; page: string; onHelp: () => void }) {
+  const words = useWords();
+  const { language, hideNames } = usePreferences();
+  const logOut = useLogOut();
+  const places = [
+    ["worklist", "", words("worklist")],
+    ["readers", "readers", words("readers")],
+    ...(session.role === "reader" ? [] : [["feedback", "feedback", words("feedback")]]),
+    ...(session.role === "admin" ? [["log", "log", words("auditLog")]] : []),
+  ] as [string, string, string][];
+  const current = page === "study" ? "worklist" : page;
+  return (
+    <header className="top-bar">
+      <a className="brand" href="#/">
+        <Mark />
+        <span>wetread</span>
+      </a>
+      <nav aria-label={words("mainNavigation")}>
+        {places.map(([name, path, label]) => (
+          <a key={name} href={`#/${path}`} aria-current={current === name ? "page" : undefined}>
+            {label}
+          </a>
+        ))}
+      </nav>
+      <p className="research-use">{words("researchUse")}</p>
+      <Switch
+        on={hideNames}
+        label={words("hideNames")}
+        onChange={(hidden) => setPreferences({ hideNames: hidden })}
+      />
+      <fieldset className="languages">
+        <legend className="hidden">{words("language")}</legend>
+        {(["en", "es"] as const).map((one) => (
+          <button
+            key={one}
+            type="button"
+            lang={one}
+            aria-pressed={language === one}
+            onClick={() => setPreferences({ language: one })}
+          >
+            {one.toUpperCase()}
+          </button>
+        ))}
+      </fieldset>
+      <IconButton label={words("keyboardHelp")} shortcut="?" onClick={onHelp}>
+        <Keyboard size={16} />
+      </IconButton>
+      <span className="who" title={session.role}>
+        {session.name}
+      </span>
+      <IconButton
+        label={words("logOut")}
+        onClick={() => {
+          logOut.mutate();
+          go("");
+        }}
+      >
+        <LogOut size={16} />
+      </IconButton>
+    </header>
+  );
+}
+
+export function Mark() {
+  return (
+    <svg className="mark" viewBox="0 0 24 24" fill="none" aria-hidden="true">
+      <path d="M3 12c1.6 0 1.6-5 3.300-5s1.800 10 3.500 10 1.800-11 3.600-11 1.800 9 3.400 9 1.700-3 4.200-3" />
+    </svg>
+  );
+}
+
+function skipToMain(event: React.MouseEvent): void {
+  event.preventDefault(); // the hash is the address of the page
+  document.getElementById("main")?.focus();
+}

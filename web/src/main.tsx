@@ -1,0 +1,37 @@
+import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { Refused } from "./api/client";
+import { App } from "./app";
+import { preferences } from "./preferences";
+import "@fontsource-variable/inter/wght.css";
+import "./styles/base.css";
+import "./styles/shell.css";
+import "./styles/worklist.css";
+import "./styles/study.css";
+import "./styles/viewer.css";
+import "./styles/tables.css";
+import "./styles/print.css";
+
+const refusedForGood = (error: Error) =>
+  error instanceof Refused && error.status >= 400 && error.status < 500;
+
+const client = new QueryClient({
+  defaultOptions: {
+    queries: {
+      retry: (count, error) => !refusedForGood(error) && count < 2,
+      refetchOnWindowFocus: false,
+    },
+  },
+});
+
+document.documentElement.lang = preferences().language;
+const root = document.getElementById("root");
+if (root === null) throw new Error("the page has no root");
+createRoot(root).render(
+  <StrictMode>
+    <QueryClientProvider client={client}>
+      <App />
+    </QueryClientProvider>
+  </StrictMode>,
+);
