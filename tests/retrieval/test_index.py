@@ -321,6 +321,19 @@ class TestManyVectors:
         assert len(FolderIndex(large).vectors) == SIZE - 1
 
 
+def test_an_addition_that_passes_the_limit_waits_for_more_before_cells_are_made(tmp_path: Path) -> None:
+    path, vectors = tmp_path / "cases", random_units(EXACT_LIMIT + 20_000, 4)
+    rows = rows_of(len(vectors), patient=[f"p{i}" for i in range(len(vectors))])
+    build_index(path, head_of(), rows[:EXACT_LIMIT], vectors[:EXACT_LIMIT])
+    for first, last, cells in ((0, 10, False), (10, 20_000, True)):
+        some = slice(EXACT_LIMIT + first, EXACT_LIMIT + last)
+        add_rows(path, head_of(), rows[some].reset_index(drop=True), vectors[some])
+        index = FolderIndex(path)
+        assert (index.card.ann is not None) == cells
+        query = Query(vectors[EXACT_LIMIT + first], patient="another")
+        assert found(index, query, 1) == [EXACT_LIMIT + first]
+
+
 def test_rows_of_other_columns_are_unknown_there(path: Path) -> None:
     rows = rows_of(1, path=["x.png"], sha256=["x" * 64], view=["AP"]).drop(columns="label")
     add_rows(path, head_of(), rows, angles(80))

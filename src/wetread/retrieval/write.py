@@ -55,7 +55,8 @@ __all__ = [
 _SEGMENTS = 16
 _DEAD_SHARE = 0.1
 _LATE_VECTORS = 16_384
-"""Vectors behind the approximate index that are all compared: 4 ms at 512 dimensions."""
+"""Vectors behind the approximate index, or above the limit of an index without one, that are all compared when they
+come later: 4 ms at 512 dimensions. An addition is quick, and few of them have to wait for cells to be made."""
 _COMPARED = 20_000
 """Paths among which the nearest to a wrong one is looked for."""
 _RETRAIN = 4
@@ -337,6 +338,8 @@ def _with_ann(folder: Folder, draft: FolderIndex) -> IndexCard:
     if total <= EXACT_LIMIT:
         return card.model_copy(update={"ann": None})
     old = card.ann
+    if old is None and card.generation > 1 and total <= EXACT_LIMIT + _LATE_VECTORS:
+        return card
     if old is None or total > _RETRAIN * old.trained_on:
         ann, trained = build_ann(vectors), total
     elif total - old.rows * vectors.places <= _LATE_VECTORS:
