@@ -497,12 +497,3 @@ def test_health_and_readiness(service: Service) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json()["checks"] == {"database": True, "disk": True}
     assert 'wetread_jobs{state="queued"} 0.0' in client.get("/metrics").text
-
-
-def test_readers_come_with_their_cards(client: TestClient) -> None:
-    found = {one["name"]: one for one in client.get("/api/v1/readers").json()}
-    assert found["chest-pneumonia"]["kind"] == "reader"
-    assert found["lungs"]["kind"] == "segmenter"
-    one = client.get("/api/v1/readers/chest-pneumonia").json()
-    assert one["card"]["name"] == "chest-pneumonia"
-    assert error_of(client.get("/api/v1/readers/none")) == (404, "not_found")

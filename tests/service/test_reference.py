@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
+from fastapi.testclient import TestClient
+
+from tests.service import test_api
 from wetread.service.app import build_app
 from wetread.service.context import Service
 from wetread.service.reference import api_page
+
+client = test_api.client
 
 
 def test_the_reference_page_is_current(service: Service, repository: Path) -> None:
@@ -22,3 +27,12 @@ def test_the_methods_are_those_that_there_are() -> None:
 
     assert methods.METHODS == METHODS
     assert len(get_args(Method)) > 0
+
+
+def test_readers_come_with_their_cards(client: TestClient) -> None:
+    found = {one["name"]: one for one in client.get("/api/v1/readers").json()}
+    assert found["chest-pneumonia"]["kind"] == "reader"
+    assert found["lungs"]["kind"] == "segmenter"
+    one = client.get("/api/v1/readers/chest-pneumonia").json()
+    assert one["card"]["name"] == "chest-pneumonia"
+    assert test_api.error_of(client.get("/api/v1/readers/none")) == (404, "not_found")
