@@ -14,7 +14,15 @@ from tests.models.support import reader_of, small_reader
 from wetread.errors import ExplanationFailed, UsageError
 from wetread.explain.randomise import layers_from_head, randomised
 from wetread.explain.references import gradient, guided_backpropagation, sobel
-from wetread.explain.sanity import JUDGED, TOLERANCE, MapMaker, SanitySettings, check_sanity, map_maker
+from wetread.explain.sanity import (
+    JUDGED,
+    TOLERANCE,
+    DestroyedCopies,
+    MapMaker,
+    SanitySettings,
+    check_sanity,
+    map_maker,
+)
 from wetread.explain.score import Score
 from wetread.explain.similarity import as_shown, rank_correlation, structural_similarity
 from wetread.models.card import InputSpec
@@ -251,3 +259,10 @@ def test_similarity_of_maps_as_shown() -> None:
     from scipy.stats import spearmanr
 
     assert rank_correlation(a, b) == pytest.approx(spearmanr(a.ravel(), b.ravel()).statistic)
+
+
+def test_copies_that_several_methods_share_say_what_those_of_one_method_say() -> None:
+    shared = DestroyedCopies(linear_reader(), pictures(), FEW)
+    for method in ("gradient", "sobel", "gradient"):
+        alone = check_sanity(linear_reader(), pictures(), method, map_maker(method, "finding"), "finding", FEW)
+        assert shared.check(method, map_maker(method, "finding"), "finding") == alone

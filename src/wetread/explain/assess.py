@@ -35,7 +35,7 @@ from wetread.explain.quality import (
     summarise_faithfulness,
 )
 from wetread.explain.references import Reference
-from wetread.explain.sanity import SanitySettings, Verdict, check_sanity, map_maker
+from wetread.explain.sanity import DestroyedCopies, SanitySettings, Verdict, map_maker
 from wetread.explain.score import Score
 from wetread.models.card import InputSpec
 from wetread.models.guide import Window
@@ -272,10 +272,11 @@ def method_status(
     name = label or reader.labels[0]
     require_label(reader, name)
     status: dict[str, MethodStatus] = {}
+    copies = DestroyedCopies(reader, batch, settings)
     for method in methods:
         make = map_maker(method, name, options)
         try:
-            result = check_sanity(reader, batch, method, make, name, settings, patients)
+            result = copies.check(method, make, name, patients)
         except ExplanationFailed as failure:
             status[method] = MethodStatus(verdict="not assessable", sentence=str(failure), n=0)
         else:

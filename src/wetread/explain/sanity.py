@@ -10,7 +10,7 @@ same map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,7 +29,16 @@ from wetread.explain.similarity import MEASURES, Measure, as_shown, similarity
 from wetread.models.predict import Reader
 from wetread.types import Estimate, Record
 
-__all__ = ["MapMaker", "Retention", "SanityResult", "SanitySettings", "Verdict", "check_sanity", "map_maker"]
+__all__ = [
+    "DestroyedCopies",
+    "MapMaker",
+    "Retention",
+    "SanityResult",
+    "SanitySettings",
+    "Verdict",
+    "check_sanity",
+    "map_maker",
+]
 
 Verdict = Literal["passes", "fails", "not assessable"]
 Map = NDArray[np.float32]
@@ -45,6 +54,9 @@ TOLERANCE = 0.2
 
 MINIMUM_IMAGES = 20
 """Images with a map below which there is no verdict."""
+
+_KEPT_PARAMETERS = 200_000_000
+"""Numbers in all destroyed copies together up to which they are kept: 800 MB."""
 
 _ALIKE = 0.9
 """Maps of different images more alike than this say nothing about chance (a linear model has one gradient)."""
@@ -118,6 +130,51 @@ def map_maker(
     return make
 
 
+class DestroyedCopies:
+    """Copies of ``reader`` with destroyed layers, on which several methods are judged; kept where they are small.
+
+    ``batch``: (N, 1, height, width) in [0, 1], images of which the reader says the label. The reader is not touched.
+    """
+
+    def __init__(self, reader: Reader, batch: Tensor, settings: SanitySettings | None = None) -> None:
+        self.reader, self.batch = reader, batch
+        self.settings = settings or SanitySettings()
+        numbers = sum(one.numel() for network in reader.networks for one in network.parameters())
+        self._keeps = numbers * len(self.settings.shares) * self.settings.seeds <= _KEPT_PARAMETERS
+        self._made: dict[tuple[float, int], Reader] = {}
+
+    def _of(self, share: float) -> Iterator[Reader]:
+        """One copy for each seed, with ``share`` of the layers destroyed."""
+        for seed in range(self.settings.seed, self.settings.seed + self.settings.seeds):
+            copy = self._made.get((share, seed)) or randomised(self.reader, self.batch, seed, share)
+            if self._keeps:
+                self._made[share, seed] = copy
+            yield copy
+
+    def check(self, method: str, make: MapMaker, label: str, patients: Sequence[str] | None = None) -> SanityResult:
+        """Judge one method; see :func:`check_sanity`."""
+        if patients is not None and len(patients) != len(self.batch):
+            raise UsageError(expected(f"{len(self.batch)} patients, one for each image", len(patients), "name all"))
+        own = _shown(make(self.reader, self.batch), self.reader)
+        kept = np.array([bool(one.any()) for one in own])
+        n, unmade = int(kept.sum()), int((~kept).sum())
+        groups = None if patients is None else np.asarray(patients, dtype=np.str_)[kept]
+        few = _too_few(n, groups)
+        if few:
+            return SanityResult(method=method, label=label, verdict="not assessable", sentence=few, n=n, unmade=unmade)
+        judge = _Judge([one for one, keep in zip(own, kept, strict=True) if keep], groups, self.settings)
+        found: list[Retention] = []
+        for share in self.settings.shares:
+            made = (_shown(make(copy, self.batch), self.reader) for copy in self._of(share))
+            others = [[one for one, keep in zip(maps, kept, strict=True) if keep] for maps in made]
+            found += [judge.retention(others, share, measure) for measure in MEASURES]
+        verdict = _verdict(found)
+        sentence = _sentence(verdict, found, n)
+        return SanityResult(
+            method=method, label=label, verdict=verdict, sentence=sentence, n=n, unmade=unmade, retentions=tuple(found)
+        )
+
+
 def check_sanity(
     reader: Reader,
     batch: Tensor,
@@ -138,27 +195,7 @@ def check_sanity(
         UsageError: not one patient for each image.
         ExplanationFailed: this reader allows no such map.
     """
-    if patients is not None and len(patients) != len(batch):
-        raise UsageError(expected(f"{len(batch)} patients, one for each image", len(patients), "name all"))
-    own = _shown(make(reader, batch), reader)
-    kept = np.array([bool(one.any()) for one in own])
-    n, unmade = int(kept.sum()), int((~kept).sum())
-    groups = None if patients is None else np.asarray(patients, dtype=np.str_)[kept]
-    few = _too_few(n, groups)
-    if few:
-        return SanityResult(method=method, label=label, verdict="not assessable", sentence=few, n=n, unmade=unmade)
-    asked = settings or SanitySettings()
-    judge = _Judge([one for one, keep in zip(own, kept, strict=True) if keep], groups, asked)
-    found: list[Retention] = []
-    for share in asked.shares:
-        copies = (randomised(reader, batch, asked.seed + seed, share) for seed in range(asked.seeds))
-        others = [[m for m, keep in zip(_shown(make(c, batch), reader), kept, strict=True) if keep] for c in copies]
-        found += [judge.retention(others, share, measure) for measure in MEASURES]
-    verdict = _verdict(found)
-    sentence = _sentence(verdict, found, n)
-    return SanityResult(
-        method=method, label=label, verdict=verdict, sentence=sentence, n=n, unmade=unmade, retentions=tuple(found)
-    )
+    return DestroyedCopies(reader, batch, settings).check(method, make, label, patients)
 
 
 def _too_few(n: int, groups: NDArray[np.str_] | None) -> str:
