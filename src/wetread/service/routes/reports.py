@@ -50,9 +50,7 @@ def draft(study_id: Id, service: Here, who: Annotator) -> DraftOut:
 def save_draft(study_id: Id, body: DraftBody, service: Here, who: Annotator, request: Request) -> DraftOut:
     """Save your text; refused where the draft changed meanwhile in another window."""
     with service.database.write() as session:
-        row = _open_draft(session, who, study_id)
-        if row.revision != body.revision:
-            raise Problem("conflict", f"The draft is at revision {row.revision}, not {body.revision}.")
+        row = _draft_at(session, who, study_id, body.revision)
         row.text, row.revision, row.changed = body.text, row.revision + 1, now()
         audit_log.append(session, actor(request, who), "edit draft", row.id, {"revision": row.revision})
         return _draft(row)
@@ -73,9 +71,7 @@ def renew_draft(study_id: Id, service: Here, who: Annotator, request: Request) -
 def sign_draft(study_id: Id, body: DraftBody, service: Here, who: Annotator, request: Request) -> DraftOut:
     """Sign the text as your own; a signed report is not changed any more."""
     with service.database.write() as session:
-        row = _open_draft(session, who, study_id)
-        if row.revision != body.revision:
-            raise Problem("conflict", f"The draft is at revision {row.revision}, not {body.revision}.")
+        row = _draft_at(session, who, study_id, body.revision)
         row.text, row.revision, row.signed = body.text, row.revision + 1, now()
         audit_log.append(session, actor(request, who), "sign draft", row.id, {"revision": row.revision})
         return _draft(row)
@@ -154,6 +150,14 @@ def _fill(row: Draft, facts: tuple[Fact, ...]) -> None:
     row.phrases = [phrase.model_dump(mode="json") for phrase in phrases]
     row.facts = [fact.model_dump(mode="json") for fact in facts]
     row.text, row.changed = "\n".join(phrase.text for phrase in phrases), now()
+
+
+def _draft_at(session: Session, who: Principal, study_id: str, revision: int) -> Draft:
+    """Your draft that is not signed; refused where it changed since ``revision``."""
+    row = _open_draft(session, who, study_id)
+    if row.revision != revision:
+        raise Problem("conflict", f"The draft is at revision {row.revision}, not {revision}.")
+    return row
 
 
 def _open_draft(session: Session, who: Principal, study_id: str) -> Draft:
