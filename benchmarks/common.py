@@ -156,17 +156,30 @@ def summarise(what: str, values: Sequence[float], unit: str, protocol: str, bar:
     return Figure(what, statistics.median(values), unit, protocol, len(values), min(values), max(values), bar)
 
 
-def write_figures(path: Path, figures: Sequence[Figure]) -> None:
-    """Write one CSV row for each figure, with the machine in every row, whole or not at all."""
+def write_figures(path: Path, figures: Sequence[Figure], stays: Callable[[str], bool] | None = None) -> None:
+    """Write one CSV row for each figure, with the machine in every row, whole or not at all.
+
+    ``stays`` says by ``what`` which rows of the file that is there are kept as they are, before the new ones: each
+    names its own machine, commit and date.
+    """
     facts = machine()
     names = [field.name for field in fields(Figure)]
     names.insert(names.index("bar") + 1, "met")
+    kept = [row for row in _rows(path) if stays(row["what"])] if stays else []
     with provenance.atomic_file(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, [*names, *facts], lineterminator="\n")
         writer.writeheader()
+        writer.writerows(kept)
         for figure in figures:
             row = {**asdict(figure), "met": figure.met, **facts}
             writer.writerow({key: f"{cell:.6g}" if isinstance(cell, float) else cell for key, cell in row.items()})
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 def arguments(description: str | None, out: str) -> argparse.ArgumentParser:

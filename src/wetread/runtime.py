@@ -12,13 +12,13 @@ import os
 import platform
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["in_order", "keep_freed_memory", "prepare_torch", "seed_everything", "thread_count"]
+__all__ = ["in_order", "keep_freed_memory", "prepare_torch", "seed_everything", "side_by_side", "thread_count"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -73,6 +73,26 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Return ``work(item)`` for each item, in their order; ``work`` runs networks, and each runs on one core.
+
+    As many items at a time as torch has threads. Two images on a core each take two thirds of the time of two images
+    one after the other on both cores: the networks that read films are made of many small layers. And an image gives
+    the same bits on any number of cores, alone or beside others.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads made from now on take it over
+    try:
+        if threads == 1 or len(items) < 2:
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(threads, "wetread-network", torch.set_flush_denormal, (True,)) as pool:
+            return list(pool.map(work, items))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def prepare_torch(threads: int = 0) -> None:

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -153,7 +153,7 @@ class ServiceSettings(_Section):
         json_schema_extra={"unit": "times"},
     )
     batch: int = Field(
-        default=8,
+        default=16,
         ge=1,
         description="Images that a worker reads together",
         json_schema_extra={"unit": "images"},
@@ -172,26 +172,42 @@ class ServiceSettings(_Section):
     )
 
 
+_AE_TITLE = r"^[ -\[\]-~]*$"
+"""What an AE title may hold (PS3.5 6.2): printable ASCII without the backslash."""
+_HOST_ADDRESS = r"^[0-9a-fA-F:.]+$"
+
+
 class NodeRemote(_Section):
     """Another system: by DIMSE (``host``, ``port``, ``title``), by DICOMweb (``web``) or FHIR (``fhir``).
 
-    ``tls``: authority that its certificate must be from, PEM; None for no TLS. ``results``: kinds that it is sent.
+    ``tls``: authority that its certificate must be from, PEM; None for no TLS. ``tls_certificate`` and ``tls_key``:
+    what we show it, PEM. ``authorization``: file with the value of the Authorization header for ``web`` and ``fhir``,
+    such as ``Bearer ...``. ``results``: kinds that it is sent.
     """
 
-    title: str = Field(default="", max_length=16)
+    title: str = Field(default="", max_length=16, pattern=_AE_TITLE)
     host: str = ""
     port: int = Field(default=0, ge=0, le=65535)
-    web: str = ""
-    fhir: str = ""
+    web: str = Field(default="", pattern=r"^(https?://[^@\s]+)?$")
+    fhir: str = Field(default="", pattern=r"^(https?://[^@\s]+)?$")
+    authorization: Path | None = None
     tls: Path | None = None
-    results: tuple[Literal["sr", "seg", "heat", "gsps", "sc", "pdf"], ...] = ("sr",)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    results: tuple[Literal["sr", "seg", "heat", "gsps", "sc", "pdf"], ...] = ("sr", "seg")
 
 
 class NodeRule(_Section):
-    """Which studies a reader reads, and where the results go; a condition that is empty always holds."""
+    """Which studies a reader reads, and where the results go; a condition that is empty always holds.
 
-    name: str
-    reader: str
+    ``segmenter``: also find the organs, for ``seg`` objects and sizes in the report. ``heat_maps`` False: no heat
+    maps and boxes, which take more time than the answer. Ages in years.
+    """
+
+    name: str = Field(min_length=1)
+    reader: str = Field(min_length=1)
+    segmenter: str = ""
+    heat_maps: bool = True
     to: tuple[str, ...] = ()
     operating_point: str | None = None
     senders: tuple[str, ...] = ()
@@ -199,8 +215,8 @@ class NodeRule(_Section):
     modalities: tuple[str, ...] = ()
     body_parts: tuple[str, ...] = ()
     description_has: tuple[str, ...] = ()
-    age_from: float | None = None
-    age_below: float | None = None
+    age_from: float | None = Field(default=None, ge=0, le=150)
+    age_below: float | None = Field(default=None, gt=0, le=150)
 
 
 class NodeSettings(_Section):
@@ -215,6 +231,7 @@ class NodeSettings(_Section):
         default="WETREAD",
         min_length=1,
         max_length=16,
+        pattern=_AE_TITLE,
         description="AE title of this node",
         json_schema_extra={"unit": "text"},
     )
@@ -236,7 +253,10 @@ class NodeSettings(_Section):
         description="Take associations for any called AE title, not only node.title",
         json_schema_extra={"unit": "yes or no"},
     )
-    callers: dict[str, tuple[str, ...]] = Field(
+    callers: dict[
+        Annotated[str, Field(min_length=1, max_length=16, pattern=_AE_TITLE)],
+        tuple[Annotated[str, Field(pattern=_HOST_ADDRESS)], ...],
+    ] = Field(
         default_factory=dict,
         description="AE titles that may call, each with the addresses it may come from (none: any)",
         json_schema_extra={"unit": "table", "shown": "anyone"},
@@ -271,28 +291,38 @@ class NodeSettings(_Section):
         default=4 << 30, ge=1 << 10, description="Largest object that is taken", json_schema_extra={"unit": "bytes"}
     )
     associations: int = Field(
-        default=100, ge=1, description="Associations at once", json_schema_extra={"unit": "associations"}
+        default=100, ge=1, le=1000, description="Associations at once", json_schema_extra={"unit": "associations"}
     )
     per_address: int = Field(
         default=80,
         ge=1,
+        le=1000,
         description="Associations at once from one address",
         json_schema_extra={"unit": "associations"},
     )
     idle_s: float = Field(
-        default=60, gt=0, description="An association idle for so long is closed", json_schema_extra={"unit": "s"}
+        default=60, ge=1, description="An association idle for so long is closed", json_schema_extra={"unit": "s"}
     )
     quiet_s: float = Field(
-        default=30, ge=0, description="A study is complete when quiet for so long", json_schema_extra={"unit": "s"}
+        default=30,
+        ge=0,
+        le=86400,
+        description="A study is complete when quiet for so long",
+        json_schema_extra={"unit": "s"},
     )
     remotes: dict[str, NodeRemote] = Field(
         default_factory=dict,
-        description="Other systems by name: title, host, port, web, fhir, tls, results",
+        description="Other systems by name: title, host, port, web, fhir, authorization, tls, results",
         json_schema_extra={"unit": "tables", "shown": "none"},
+    )
+    worklists: tuple[str, ...] = Field(
+        default=(),
+        description="Remotes whose worklist (UPS) this node asks for work",
+        json_schema_extra={"unit": "names of remotes", "shown": "none"},
     )
     rules: tuple[NodeRule, ...] = Field(
         default=(),
-        description="Rules in order: name, reader, to, and conditions on the study",
+        description="Rules in order: name, reader, segmenter, heat_maps, to, and conditions on the study",
         json_schema_extra={"unit": "tables", "shown": "none"},
     )
 

@@ -34,7 +34,7 @@ def test_the_code_has_no_import_cycle(repository: Path) -> None:
 
 def test_the_table_is_the_order_of_the_design(layers: list[Layer]) -> None:
     order = (
-        "core imaging datasets models evaluation training explain retrieval audit annotate reading "
+        "core imaging deid datasets models evaluation training explain retrieval audit annotate reading "
         "reporting pacs service cluster api cli"
     )
     assert " ".join(layer.name for layer in layers) == order

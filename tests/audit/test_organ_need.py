@@ -19,6 +19,7 @@ from wetread.audit.organ_need import (
     _sentence,
     judge_organ_need,
     organ_variants,
+    settled,
     smooth_fill,
 )
 from wetread.audit.result import AuditLine
@@ -75,6 +76,16 @@ def test_answers_that_are_all_alike_tell_nothing_and_those_of_two_heaps_tell_all
     apart = auroc_estimate(truth.astype(float), truth)
     assert (apart.value, apart.low) == (1.0, None)
     assert (_at_chance(apart), _most(apart)) == (False, 1.0)
+
+
+def test_answers_that_differ_by_rounding_alone_are_alike() -> None:
+    truth = np.repeat([True, False], 40)
+    noise = 0.98291477 + 2e-8 * truth  # as seen: one grey for every film
+    assert auroc_estimate(noise, truth).value == 1.0
+    assert auroc_estimate(settled(noise), truth).value == 0.5
+    near = np.array([0.0, 0.001, 0.5, 0.502, 0.999, 1.0])
+    assert (np.diff(settled(near)) > 0).all()  # and nothing else is, certain answers included
+    assert np.isfinite(settled(near)).all()
 
 
 def test_a_reader_of_a_corner_fails_although_the_organ_tells_the_label_too(tmp_path: Path) -> None:

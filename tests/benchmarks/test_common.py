@@ -70,3 +70,19 @@ def test_every_row_carries_protocol_and_machine(tmp_path: Path) -> None:
     ]
     for row in rows:
         assert all(row[name] for name in ("machine", "python", "libraries", "date", "load"))
+
+
+def test_rows_that_stay_keep_their_machine_and_the_others_go(tmp_path: Path) -> None:
+    out = tmp_path / "figures.csv"
+    write_figures(out, [Figure("old: a", 1.0, "s", "once"), Figure("new: a", 2.0, "s", "once")])
+    out.write_text(out.read_text(encoding="utf-8").replace("old: a,1", "old: a,7"), encoding="utf-8")
+    write_figures(out, [Figure("new: b", 3.0, "s", "once")], lambda what: what.startswith("old"))
+    with out.open(newline="", encoding="utf-8") as stream:
+        assert [(row["what"], row["value"]) for row in csv.DictReader(stream)] == [("old: a", "7"), ("new: b", "3")]
+
+
+def test_nothing_stays_unless_asked(tmp_path: Path) -> None:
+    out = tmp_path / "figures.csv"
+    for name in ("a", "b"):
+        write_figures(out, [Figure(name, 1.0, "s", "once")])
+    assert out.read_text(encoding="utf-8").count("\n") == 2

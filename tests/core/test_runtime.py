@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import torch
 
-from wetread.runtime import _AHEAD, in_order
+from wetread.runtime import _AHEAD, in_order, side_by_side
 
 
 def test_results_keep_the_order_of_the_items() -> None:
@@ -54,3 +55,23 @@ def test_failure_reaches_the_caller_and_drops_what_waits() -> None:
     with pytest.raises(ValueError, match="item 3 is broken"):
         list(in_order(work, range(_AHEAD), workers=1))
     assert len(done) < _AHEAD - 1
+
+
+def test_networks_side_by_side_take_one_core_each_and_keep_their_order() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        met = threading.Barrier(3, timeout=20)
+
+        def work(item: int) -> tuple[int, int]:
+            met.wait()  # passes only where three run at the same time
+            return item * item, torch.get_num_threads()
+
+        assert side_by_side(work, range(6)) == [(item * item, 1) for item in range(6)]
+        assert torch.get_num_threads() == 3
+        assert side_by_side(lambda item: (item, torch.get_num_threads()), [7]) == [(7, 1)]
+        with pytest.raises(ZeroDivisionError):
+            side_by_side(lambda item: 1 // item, [1, 0])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -78,7 +78,8 @@ def assert_sound(maps: list[Explanation], layer: str) -> None:
 def assert_same(ones: list[Explanation], others: list[Explanation], relative: float) -> None:
     assert [one.label for one in ones] == [other.label for other in others]
     for one, other in zip(ones, others, strict=True):
-        np.testing.assert_allclose(one.map, other.map, rtol=relative, atol=relative * one.scale)
+        # A cell is a sum of many terms: its rounding error follows the largest of them, not what is left of them.
+        np.testing.assert_allclose(one.map, other.map, rtol=relative, atol=relative * np.abs(other.map).max())
 
 
 @pytest.mark.parametrize("method", CAM_METHODS)

@@ -271,6 +271,21 @@ def test_a_zip_that_claims_too_much_is_refused_unread(
         import_reader(archive, tmp_path / "new")
 
 
+def test_a_zip_without_a_card_or_with_a_bomb_is_refused_unread(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", lambda *_: pytest.fail("unpacked before the check"))
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("weights.safetensors", bytes(65 << 20))
+    with pytest.raises(BundleRefused, match=r"expected an archive with card\.json in it, got one without"):
+        import_reader(bomb, tmp_path / "new")
+    with zipfile.ZipFile(bomb, "a") as archive:
+        archive.write(bundle / "card.json", "card.json")
+    with pytest.raises(BundleRefused, match="and no bomb, got 65 MiB packed into 0; check the archive"):
+        import_reader(bomb, tmp_path / "new")
+
+
 def test_a_damaged_zip_is_refused(bundle: Path, tmp_path: Path) -> None:
     archive = export_reader(bundle, tmp_path / "copy.zip")
     data = bytearray(archive.read_bytes())

@@ -67,15 +67,14 @@ def test_forward_gives_logits_maps_and_embeddings_of_every_network() -> None:
 def test_views_average_zooms_about_the_centre_and_flip_nothing() -> None:
     reader = small_reader("cnn", 64)
     seen: list[torch.Tensor] = []
-    handle = reader.networks[0].encoder.register_forward_pre_hook(lambda _m, given: seen.append(given[0]))
-    original = reader.networks[0].features
+    run = reader.folded[0]
+    original = run.features
 
     def watched(x: torch.Tensor) -> torch.Tensor:
         seen.append(x)
         return original(x)
 
-    reader.networks[0].features = watched  # type: ignore[method-assign]
-    handle.remove()
+    run.features = watched  # type: ignore[method-assign]
     batch = torch.zeros(1, 1, 64, 64)
     batch[..., 32, 8] = 1  # left of the centre
     forward = reader.forward(batch, views=5)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.reading.support import facts_of
 from wetread.reading.agreement import LIMIT, agreement_on, mask_cautions, ratio_says, told_apart
+from wetread.reading.mask_quality import oddities_of
 from wetread.reading.measures import CARDIOTHORACIC_RATIO
 from wetread.types import Agreement, Decision, LabelReading, Measure
 
@@ -136,8 +137,8 @@ def test_odd_masks_are_cautions_wherever_there_is_a_ratio() -> None:
     speck = np.zeros((200, 200), np.bool_)
     speck[0:3, 0:3] = True
     masks = {"heart": speck, "clavicle": speck}
-    assert mask_cautions({"heart": box}) == ()
-    (caution,) = mask_cautions(masks)
+    assert mask_cautions(oddities_of({"heart": box})) == ()
+    (caution,) = mask_cautions(oddities_of(masks))
     assert caution == "The mask of the heart is odd (too small); the ratio leans on it."
     facts = facts_of(**(ADULT | {"view": "AP"}))
     shown = agreement_on([label("positive")], [ratio(0.56)], facts, (caution,))

@@ -6,6 +6,7 @@ import numpy as np
 
 from wetread.models.card import GuideSpec
 from wetread.reading.guided import gate_with_organ, guide_steps, organ_warnings
+from wetread.reading.mask_quality import oddities_of
 from wetread.types import GateResult
 
 GUIDE = GuideSpec(organ="lungs", segmenter="lungs", sha256="0" * 64)
@@ -31,15 +32,17 @@ def test_with_the_organ_the_gate_stays_as_it_was() -> None:
 
 
 def test_two_lungs_give_no_warning_and_one_does() -> None:
-    assert organ_warnings(GUIDE, lungs()) == ()
-    (warning,) = organ_warnings(GUIDE, lungs(left=False))
+    assert organ_warnings(GUIDE, oddities_of({"lungs": lungs()})) == ()
+    (warning,) = organ_warnings(GUIDE, oddities_of({"lungs": lungs(left=False)}))
     assert (
         warning == "The mask of the lungs is odd (fewer than two lungs, implausible shape), and the answer leans on it."
     )
 
 
 def test_other_organs_have_no_idea_of_odd() -> None:
-    assert organ_warnings(GUIDE.model_copy(update={"organ": "clavicle"}), lungs(left=False)) == ()
+    assert (
+        organ_warnings(GUIDE.model_copy(update={"organ": "clavicle"}), oddities_of({"lungs": lungs(left=False)})) == ()
+    )
 
 
 def test_what_the_guide_did_to_the_pixels_is_a_step() -> None:

@@ -79,6 +79,25 @@ def test_no_result_of_a_deep_network_depends_on_the_batch(architecture: str, tmp
     assert [read.labels for read in alone] == [read.labels for read in batch]
 
 
+@pytest.mark.parametrize("architecture", ["tf_efficientnet_lite0", "resnet18"])
+def test_no_result_depends_on_the_number_of_cores(architecture: str, tmp_path: Path) -> None:
+    import torch
+
+    reader = small_reader(architecture, 64)
+    films = write_films(tmp_path, 12)
+    one = reads_of(reader, films, ReadOptions(pictures=True))
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        several = reads_of(reader, films, ReadOptions(pictures=True))
+    finally:
+        torch.set_num_threads(before)
+    for alone, beside in zip(one, several, strict=True):
+        assert alone.read.labels == beside.read.labels  # to the last bit, heat maps' boxes and all
+        assert alone.heatmaps == beside.heatmaps
+    assert any(result.heatmaps for result in several)  # else nothing was compared
+
+
 def test_reading_twice_gives_the_same(reader: Reader, tmp_path: Path) -> None:
     films = write_films(tmp_path, 3)
     without_time = [

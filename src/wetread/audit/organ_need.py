@@ -24,7 +24,7 @@ from wetread.evaluation.hidden import share_left
 from wetread.models.guide import box_around, organ_alone, organ_removed
 from wetread.types import Estimate
 
-__all__ = ["FILLS", "judge_organ_need", "organ_variants", "smooth_fill"]
+__all__ = ["FILLS", "judge_organ_need", "organ_variants", "settled", "smooth_fill"]
 
 Pixels = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -227,9 +227,19 @@ def judge_organ_need(readings: Readings, limits: Thresholds) -> tuple[AuditLine,
     )
 
 
+def settled(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Make answers ties that differ by rounding alone: (N,) probabilities to log-odds in steps of .001.
+
+    A reader that is shown one grey for every film answers all alike but for the last bits, and an AUROC would rank
+    those: it came out as .57 in one run and as .45 in another.
+    """
+    tiny = np.finfo(np.float64).tiny
+    return np.round(np.log(np.maximum(probabilities, tiny)) - np.log(np.maximum(1 - probabilities, tiny)), 3)
+
+
 def _find(number: int, label: str, pairs: Mapping[str, Pair]) -> _Found:
     columns = {name: pair.of(number) for name, pair in pairs.items()}
-    after = {name: auroc_estimate(one.after, one.truth, one.patients) for name, one in columns.items()}
+    after = {name: auroc_estimate(settled(one.after), one.truth, one.patients) for name, one in columns.items()}
     whole = columns[_OUTLINE]
     return _Found(
         number=number,

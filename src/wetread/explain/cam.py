@@ -193,7 +193,7 @@ def _sharpened(
         raise UsageError(expected(f"the batch, to explain the inner layer {layers[0]}", "None", "pass batch="))
     usual, _, activations = _one_network(reader, forward, index, replace(target, layer=LAST), batch)
     # One image at a time, so that no map depends on what else is in the batch, not even by rounding.
-    parts = [from_layers(network, one, layers, output, reader.input) for one in batch.split(1)]
+    parts = [from_layers(reader.folded[index], one, layers, output, reader.input) for one in batch.split(1)]
     sharpened = torch.cat([_product(one, part) for one, part in zip(usual.split(1), parts, strict=True)])
     layer = " x ".join((activations.layer, *layers))
     return sharpened, None, replace(parts[0][-1], layer=layer)

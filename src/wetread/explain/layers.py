@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,9 +103,10 @@ def _find_name(network: Network, spec: InputSpec) -> str:
 
 def _watched(network: Network, spec: InputSpec, note: Callable[[str, Tensor], None]) -> Tensor:
     """Tell ``note`` what each layer of the encoder gives for a blank image, in order; return its last features."""
+    mine = threading.get_ident()
 
     def told(name: str, result: object) -> None:
-        if isinstance(result, Tensor):
+        if isinstance(result, Tensor) and threading.get_ident() == mine:
             note(name, result)
 
     handles = [
@@ -240,12 +242,15 @@ def from_layers(
     """Run the network once on ``batch``, (N, 1, H, W) in [0, 1], and take the layers called ``names``, in that order.
 
     No graph is kept above the first of them to run: gradients are switched on as its output passes.
-    Not for use from several threads on one network at once, as hooks are set meanwhile.
+    Several threads may do so on one network at once: each looks at its own pass alone.
     """
     modules = {name: _find_layer(network, name) for name in names}
     caught: dict[str, Tensor] = {}
+    mine = threading.get_ident()
 
-    def catch(name: str, result: object) -> Tensor:
+    def catch(name: str, result: object) -> Tensor | None:
+        if threading.get_ident() != mine:
+            return None  # another thread's pass of the same network: left as it is
         if not isinstance(result, Tensor) or name in caught:
             problem = "several outputs" if name not in caught else "several calls"
             raise ExplanationFailed(

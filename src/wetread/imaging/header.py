@@ -2,7 +2,9 @@
 
 Decided here: only the elements that wetread uses are kept; a value that breaks the standard counts
 as absent and is recorded; deflated data sets are inflated under the budget (a deflate stream can
-grow a thousandfold); pydicom's own warnings are counted, never passed on, as they may quote values.
+grow a thousandfold); how often the parser reads and how long a value may be is bounded, because a file of
+a few megabytes can hold millions of elements, items or numbers; pydicom's own warnings are counted, never
+passed on, as they may quote values.
 """
 
 from __future__ import annotations
@@ -19,21 +21,34 @@ from io import BytesIO
 from typing import Any, BinaryIO, cast
 
 from pydicom import dcmread
-from pydicom.datadict import keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filereader import _read_file_meta_info, read_dataset, read_preamble
+from pydicom.filereader import _read_file_meta_info, read_dataset, read_preamble, read_sequence
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 
 from wetread.errors import ImageRefused, OverBudget, expected
 from wetread.imaging.history import History
 
-__all__ = ["DEFLATED", "Header", "quiet", "read_header"]
+__all__ = ["DEFLATED", "Header", "quiet", "read_bounded", "read_header"]
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 """Deflated Explicit VR Little Endian: everything after the file meta information is deflated."""
 
 _HEADER_ALLOWANCE_BYTES = 64 << 20
 """What a deflated data set may hold beside its pixels."""
+
+_PLAIN_BYTES, _RATIO = 64 << 20, 200
+"""Above the former, how often its own size a deflated data set may fill: films shrink to a half, empty ones to a
+hundredth."""
+_INFLATE_BYTES = 1 << 20
+_MAX_READS = 200_000
+"""Calls of ``read`` for all elements, two for each: five times what an enhanced object of 1,000 frames needs."""
+_ITEM = b"\xfe\xff\x00\xe0"
+_BULK = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
+_MAX_TEXT_BYTES, _MAX_NUMBERS_BYTES = 64 << 10, 256 << 10
+"""Values that become objects, one for each number: a table of 65,536 entries is the largest that is known."""
 
 _KEYWORD_TEXT = """
     SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID Modality Manufacturer
@@ -132,13 +147,14 @@ def read_header(data: bytes, name: str, history: History, budget_bytes: int) -> 
         budget_bytes: Limit for the pixels; bounds the inflation of a deflated data set.
 
     Raises:
-        OverBudget: If a deflated data set inflates beyond the budget.
+        OverBudget: If a deflated data set inflates beyond the budget, or the header has too many parts.
         ImageRefused: If the bytes cannot be parsed.
     """
     with quiet() as caught:
         try:
-            dataset = _parse(data, name, budget_bytes)
-            _convert_values(dataset, history)
+            left = [_MAX_READS]
+            dataset = _parse(data, name, budget_bytes, left)
+            _convert_values(dataset, history, left)
             _flatten_functional_groups(dataset)
         except (ImageRefused, MemoryError):
             raise
@@ -166,43 +182,114 @@ def quiet() -> Iterator[list[warnings.WarningMessage]]:
             logger.disabled = before
 
 
-def _parse(data: bytes, name: str, budget_bytes: int) -> Dataset:
+def read_bounded(data: bytes, *, implicit: bool) -> Dataset:
+    """Parse an uncompressed little endian data set in memory, all of it converted, under the count of reads.
+
+    Raises:
+        OverBudget: It has too many parts.
+        ImageRefused: It cannot be parsed.
+    """
+    left = [_MAX_READS]
+    with quiet():
+        try:
+            dataset = read_dataset(_Counted(data, left), implicit, True)
+            _convert_values(dataset, History(), left)
+        except OverBudget:
+            raise
+        except Exception:  # pydicom lets struct, RecursionError and more escape
+            raise ImageRefused(expected("a DICOM data set", "bytes that are none", "send it again")) from None
+    return dataset
+
+
+class _Counted(BytesIO):
+    """A stream that pydicom may read only so often; ``left`` is shared with the sequences that come out of it."""
+
+    def __init__(self, data: bytes, left: list[int]) -> None:
+        super().__init__(data)
+        self.left = left
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read; one call too many is an error, and an item of a sequence counts as four."""
+        data = super().read(size)
+        self.left[0] -= 4 if data[:4] == _ITEM else 1
+        if self.left[0] < 0:
+            cure = "look at where it comes from: no real header holds so much"
+            raise OverBudget(expected(f"a header of at most {_MAX_READS:,} parts", "more", cure))
+        return data
+
+
+def _parse(data: bytes, name: str, budget_bytes: int, left: list[int]) -> Dataset:
     if data[128:132] == b"DICM" and DEFLATED.encode() in data[132:4096]:
-        return _parse_deflated(data, name, budget_bytes)
-    return dcmread(BytesIO(data), force=True, specific_tags=_TAGS)
+        return _parse_deflated(data, name, budget_bytes, left)
+    return dcmread(_Counted(data, left), force=True, specific_tags=_TAGS)
 
 
-def _parse_deflated(data: bytes, name: str, budget_bytes: int) -> Dataset:
+def _parse_deflated(data: bytes, name: str, budget_bytes: int, left: list[int]) -> Dataset:
     """Inflate what follows the file meta information (PS3.5 A.5), at most to the budget."""
     stream = cast(BinaryIO, BytesIO(data))
     read_preamble(stream, force=False)
     meta = _read_file_meta_info(stream)
     if str(meta.get("TransferSyntaxUID", "")) != DEFLATED:
-        return dcmread(BytesIO(data), force=True, specific_tags=_TAGS)
-    limit = budget_bytes + _HEADER_ALLOWANCE_BYTES
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(data[stream.tell() :], limit)
-    if inflater.unconsumed_tail:
+        return dcmread(_Counted(data, left), force=True, specific_tags=_TAGS)
+    packed = data[stream.tell() :]
+    pixels = min(budget_bytes, max(_PLAIN_BYTES, _RATIO * len(packed)))
+    limit = pixels + _HEADER_ALLOWANCE_BYTES
+    if not _inflates_within(packed, limit):
         what = f"a deflated data set of at most {limit / 2**20:,.0f} MiB"
-        raise OverBudget(expected(what, f"more in {name}", "raise the budget if you trust the file"))
-    dataset = read_dataset(BytesIO(inflated), False, True, specific_tags=_TAGS)
+        raise OverBudget(expected(what, f"more in {name}", "inflate it with dcmconv if you trust the file"))
+    inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed)
+    dataset = read_dataset(_Counted(inflated, left), False, True, specific_tags=_TAGS)
     dataset.file_meta = meta
     dataset.set_original_encoding(False, True)
     return dataset
 
 
-def _convert_values(dataset: Dataset, history: History) -> None:
+def _inflates_within(packed: bytes, limit: int) -> bool:
+    """Whether a stream gives no more than ``limit`` bytes; they are counted and thrown away."""
+    inflater, left = zlib.decompressobj(-zlib.MAX_WBITS), limit
+    while packed and left >= 0 and not inflater.eof:
+        left -= len(inflater.decompress(packed, _INFLATE_BYTES))
+        packed = inflater.unconsumed_tail
+    return left >= 0
+
+
+def _convert_values(dataset: Dataset, history: History, left: list[int]) -> None:
     """Convert every value now, so that no later access can fail or warn; drop what cannot be."""
     for tag in list(dataset.keys()):
         try:
+            _bound(dataset, tag, left)
             value = dataset[tag].value
+        except OverBudget:
+            raise
         except Exception:  # pydicom converts values on first access; each VR fails in its own way
             history.warn(f"header element {keyword_for_tag(tag) or tag} cannot be read and is taken as absent")
             del dataset[tag]
             continue
         if isinstance(value, Sequence):
             for item in value:
-                _convert_values(item, history)
+                _convert_values(item, history, left)
+
+
+def _bound(dataset: Dataset, tag: BaseTag, left: list[int]) -> None:
+    """Make a sequence under the count of reads, and refuse a value that would become too many objects.
+
+    Raises:
+        ValueError: the value is longer than any real one.
+    """
+    raw: Any = dataset.get_item(tag)
+    if not isinstance(raw, RawDataElement) or raw.value is None:
+        return
+    kind = raw.VR if raw.VR not in (None, "UN") else dictionary_VR(tag)
+    if kind == "SQ":
+        stream = cast(BinaryIO, _Counted(raw.value, left))
+        implicit = raw.is_implicit_VR or raw.VR == "UN"  # PS3.5 6.2.2
+        encoding = dataset.original_character_set
+        items = read_sequence(stream, implicit, raw.is_little_endian, len(raw.value), encoding)
+        dataset[tag] = DataElement(tag, "SQ", items)
+    elif not any(bulk in kind for bulk in _BULK) or kind == "US or SS or OW":
+        most = _MAX_NUMBERS_BYTES if kind.startswith(("US", "SS", "UL", "SL", "FL", "FD")) else _MAX_TEXT_BYTES
+        if len(raw.value) > most:
+            raise ValueError("too long")
 
 
 def _flatten_functional_groups(dataset: Dataset) -> None:

@@ -82,6 +82,8 @@ AUDIT_FILE = "audit.json"
 _GATE_FILE = "gate.safetensors"
 _HELD_OUT_FILE = "held-out.safetensors"
 _MAX_BUNDLE_BYTES = 8 << 30
+_RATIO, _RATIO_FROM_BYTES = 200, 64 << 20
+"""Weights hardly compress: above this an archive is a bomb."""
 
 
 def network_file(index: int) -> str:
@@ -425,9 +427,12 @@ def _unpack(archive_path: Path, scratch: Path) -> None:
         _refuse_pickles(names)
         if any(PurePosixPath(name).name != name for name in names):
             raise BundleRefused(expected("files without folders in the zip", "paths", "export the reader again"))
+        if "card.json" not in names:
+            raise BundleRefused(expected("an archive with card.json in it", "one without", "export the reader again"))
         size = sum(item.file_size for item in archive.infolist())
-        if size > _MAX_BUNDLE_BYTES:
-            raise BundleRefused(expected("at most 8 GiB of weights", f"{size >> 30} GiB", "check the archive"))
+        if size > min(_MAX_BUNDLE_BYTES, max(_RATIO_FROM_BYTES, _RATIO * archive_path.stat().st_size)):
+            got = f"{size >> 20} MiB packed into {archive_path.stat().st_size >> 20}"
+            raise BundleRefused(expected("at most 8 GiB of weights, and no bomb", got, "check the archive"))
         try:
             archive.extractall(scratch)
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:

@@ -143,13 +143,13 @@ def widened(mask: Mask, margin: float) -> Mask:
 
 
 def _running_any(mask: Mask, steps: int, axis: int) -> Mask:
-    """Whether a pixel within ``steps`` along ``axis`` is set: by differences of running sums."""
-    padded = np.pad(mask, [(steps + 1, steps) if a == axis else (0, 0) for a in range(2)])
-    sums = padded.cumsum(axis, dtype=np.int32)
-    width = 2 * steps + 1
-    upper = np.take(sums, np.arange(width, sums.shape[axis]), axis)
-    lower = np.take(sums, np.arange(sums.shape[axis] - width), axis)
-    return np.asarray(upper > lower)
+    """Whether a pixel within ``steps`` along ``axis`` is set: more are set up to its window's end than before it."""
+    length = mask.shape[axis]
+    padding = [(0, 0), (0, 0)]
+    padding[axis] = (steps + 1, steps)
+    counts = np.cumsum(np.pad(mask, padding), axis=axis, dtype=np.int32)
+    before, until = np.arange(length), np.arange(length) + 2 * steps + 1
+    return np.take(counts, until, axis) > np.take(counts, before, axis)
 
 
 def organ_alone(pixels: Pixels, mask: Mask, fill: str) -> Pixels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from wetread.errors import DatasetRefused, WetreadError, expected
 from wetread.models.card import SegmenterCard
+from wetread.models.folding import folded
 from wetread.models.inputs import normalise, restore_map, to_batch
 from wetread.types import Image
 
@@ -46,6 +48,11 @@ class Segmenter:
         self.networks = tuple(network.eval() for network in networks)
         self.held_out = held_out
 
+    @cached_property
+    def folded(self) -> tuple[nn.Module, ...]:
+        """The networks as they are run: the same functions, batch normalisation folded in."""
+        return tuple(folded(network, self.card.input.channels) for network in self.networks)
+
     def unseen(self, sha256: str) -> Segmenter:
         """Return a segmenter of the networks that never learned the image file of that hash.
 
@@ -78,7 +85,7 @@ class Segmenter:
         """
         with torch.inference_mode():
             inputs = normalise(batch, self.card.input)
-            found = [organ_probabilities(net(inputs), exclusive=self.card.exclusive) for net in self.networks]
+            found = [organ_probabilities(net(inputs), exclusive=self.card.exclusive) for net in self.folded]
             mean = torch.stack(found).mean(0)
         if not bool(mean.isfinite().all()):
             raise WetreadError(expected("finite scores", "NaN or infinity", f"check the weights of {self.card.name}"))

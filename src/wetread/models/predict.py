@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from wetread.errors import ExplanationFailed, UsageError, WetreadError, expected
 from wetread.models.card import InputSpec, ReaderCard
+from wetread.models.folding import folded
 from wetread.models.guide import Guide, Window
 from wetread.models.inputs import normalise, to_batch, views_of
 from wetread.models.networks import Network
@@ -65,6 +67,11 @@ class Reader:
         self.card = card
         self.networks = tuple(network.eval() for network in networks)
         self.statistics = statistics
+
+    @cached_property
+    def folded(self) -> tuple[Network, ...]:
+        """The networks as they are run: the same functions, batch normalisation folded in."""
+        return tuple(folded(network, self.input.channels) for network in self.networks)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -135,7 +142,7 @@ class Reader:
             first, *others = views_of(batch, self.card.views if views is None else views)
             shown = normalise(first, self.input)
             zoomed = normalise(torch.cat(others), self.input) if others else None
-            for network in self.networks:
+            for network in self.folded:
                 maps = network.features(shown)
                 embedded = network.embed(maps)
                 logits.append(network.head(embedded))

@@ -15,7 +15,8 @@ from torch import nn
 from wetread.errors import UsageError, expected
 from wetread.models.backbones import load_encoder_weights, make_encoder
 from wetread.models.card import InputSpec, SegmenterCard
-from wetread.models.registry import resolve_architecture
+from wetread.models.lite0_unet import Lite0UNet
+from wetread.models.registry import EMBEDDED, resolve_architecture
 
 __all__ = [
     "DECODER",
@@ -62,10 +63,11 @@ def build_segmenter(
 
 
 def segmenter_of(card: SegmenterCard) -> nn.Module:
-    """Build the network that a card describes, to be given the bundle's weights."""
-    return build_segmenter(
-        card.architecture, len(card.organs), card.input, encoder=card.encoder, decoder=card.decoder or DECODER
-    )
+    """Build the network that a card describes, to be given the bundle's weights and read with."""
+    decoder = card.decoder or DECODER
+    if card.architecture == "unet" and card.encoder == EMBEDDED and len(decoder) == len(DECODER):
+        return Lite0UNet(len(card.organs), card.input.channels, decoder)
+    return build_segmenter(card.architecture, len(card.organs), card.input, encoder=card.encoder, decoder=decoder)
 
 
 def load_pretrained(network: nn.Module, encoder: str, spec: InputSpec, weights: str | None) -> str:

@@ -10,11 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wetread.reading.mask_quality import oddities, quality_flags
-from wetread.reading.measures import CARDIOTHORACIC_RATIO, ORGAN_NAMES, ORGANS
+from wetread.reading.measures import CARDIOTHORACIC_RATIO, ORGAN_NAMES
 from wetread.types import Agreement, Answer, ImageFacts, LabelReading, Measure
 
 __all__ = ["ADULT_YEARS", "LABEL", "LIMIT", "SOURCE", "agreement_on", "mask_cautions", "ratio_says", "told_apart"]
@@ -79,14 +75,13 @@ def ratio_says(ratio: Measure, facts: ImageFacts) -> tuple[Answer | None, str]:
     return ("positive" if ratio.value > LIMIT else "negative"), ""
 
 
-def mask_cautions(masks: Mapping[str, NDArray[np.bool_]]) -> tuple[str, ...]:
-    """One sentence for each odd mask, bool (rows, columns) by organ, that the ratio leans on."""
-    found = []
-    for organ, mask in masks.items():
-        flags = oddities(quality_flags(organ, mask)) if organ in ORGANS else ()
-        if flags:
-            found.append(f"The mask of the {ORGAN_NAMES[organ]} is odd ({', '.join(flags)}); the ratio leans on it.")
-    return tuple(found)
+def mask_cautions(odd: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """One sentence for each odd mask that the ratio leans on; ``odd``: what is odd about each, by organ."""
+    return tuple(
+        f"The mask of the {ORGAN_NAMES[organ]} is odd ({', '.join(flags)}); the ratio leans on it."
+        for organ, flags in odd.items()
+        if flags
+    )
 
 
 def _words(view: str | None) -> str:

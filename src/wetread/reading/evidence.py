@@ -1,4 +1,4 @@
-"""Heat maps and boxes for the labels of a batch, from the forward pass that gave the probabilities.
+"""Heat maps and boxes for the labels of an image, from the forward pass that gave the probabilities.
 
 Decided here: the labels explained are the positive ones, else the most probable one; a map that
 cannot be made is recorded in the evidence with its reason, never left out silently.
@@ -6,7 +6,7 @@ cannot be made is recorded in the evidence with its reason, never left out silen
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from wetread.types import Evidence, LabelReading
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wetread.explain.base import Explanation, Target
+    from wetread.explain.base import Explanation, Method, Target
     from wetread.models.guide import Window
     from wetread.models.predict import Forward, Reader
 
@@ -30,12 +30,12 @@ HEAT_SIDE_PX = 512
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A batch (N, 1, H, W), its forward pass, the original (rows, columns) of each image and what was shown of it."""
+    """An image as its network saw it (1, 1, H, W), that forward pass, its (rows, columns) and what was shown of it."""
 
     batch: Tensor
     forward: Forward
-    sizes: Sequence[tuple[int, int]]
-    windows: Sequence[Window | None]
+    size: tuple[int, int]
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,46 +64,32 @@ def labels_to_explain(readings: Sequence[LabelReading]) -> tuple[str, ...]:
     return (max(answered, key=lambda reading: reading.probability or 0.0).label,)
 
 
-def find_evidence(
-    reader: Reader,
-    computed: Computed,
-    wanted: Mapping[str, Sequence[int]],
-    target_of: Mapping[str, Target],
-    pictures: bool,
-) -> list[Found]:
-    """Explain label by label; ``wanted``: label -> indices of the images to explain for it."""
+def find_evidence(reader: Reader, computed: Computed, labels: Sequence[str], method: Method, pictures: bool) -> Found:
+    """Explain an image for each of ``labels``; with ``pictures`` heat maps come as PNG too."""
+    from wetread.explain.base import Target
     from wetread.explain.localise import boxes_of
     from wetread.explain.overlay import heat_png
 
-    found = [Found() for _ in computed.sizes]
-    for label, indices in wanted.items():
-        if reader.card.heat_maps.get(target_of[label].method) == "fails":
-            hidden = Evidence(method=target_of[label].method, target=label, layer="", status=HIDDEN)
-            for i in indices:
-                found[i].evidence[label] = hidden
+    found = Found()
+    for label in labels:
+        if reader.card.heat_maps.get(method) == "fails":
+            found.evidence[label] = Evidence(method=method, target=label, layer="", status=HIDDEN)
             continue
-        maps = _maps(reader, computed, target_of[label], indices)
-        for i, result in zip(indices, maps, strict=True):
-            if isinstance(result, ExplanationFailed):
-                method = target_of[label].method
-                found[i].evidence[label] = Evidence(method=method, target=label, layer="", status=str(result))
-                continue
-            found[i].evidence[label] = result.evidence(boxes=boxes_of(result))
-            if pictures:
-                found[i].pictures[label] = heat_png(result, HEAT_SIDE_PX)
+        result = _map(reader, computed, Target(label, method))
+        if isinstance(result, ExplanationFailed):
+            found.evidence[label] = Evidence(method=method, target=label, layer="", status=str(result))
+            continue
+        found.evidence[label] = result.evidence(boxes=boxes_of(result))
+        if pictures:
+            found.pictures[label] = heat_png(result, HEAT_SIDE_PX)
     return found
 
 
-def _maps(
-    reader: Reader, computed: Computed, target: Target, indices: Sequence[int]
-) -> Sequence[Explanation | ExplanationFailed]:
+def _map(reader: Reader, computed: Computed, target: Target) -> Explanation | ExplanationFailed:
     from wetread.explain.dispatch import explain_images
-    from wetread.models.predict import Forward
 
-    chosen, forward = list(indices), computed.forward
-    part = Forward(forward.logits[chosen], tuple(maps[chosen] for maps in forward.features), forward.embeddings[chosen])
-    sizes, windows = [computed.sizes[i] for i in chosen], [computed.windows[i] for i in chosen]
     try:
-        return explain_images(reader, part, target, sizes, computed.batch[chosen], windows)
+        (made,) = explain_images(reader, computed.forward, target, [computed.size], computed.batch, [computed.window])
     except ExplanationFailed as failure:
-        return [failure] * len(chosen)
+        return failure
+    return made

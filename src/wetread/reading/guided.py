@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from wetread.models.card import GuideSpec
 from wetread.reading.agreement import agreement_on, mask_cautions
-from wetread.reading.mask_quality import oddities, quality_flags
-from wetread.reading.measures import ORGANS
 from wetread.reading.organs import cleaned, sizes_of
 from wetread.types import Agreement, GateResult, ImageFacts, LabelReading, Measure, Step
 
@@ -34,13 +32,18 @@ class Sizes:
         return (f"The {one.measure} and the classifier disagree on {one.label}: look at the film.",)
 
 
-def sizes_beside(labels: Sequence[LabelReading], masks: Mapping[str, NDArray[np.bool_]], facts: ImageFacts) -> Sizes:
+def sizes_beside(
+    labels: Sequence[LabelReading],
+    masks: Mapping[str, NDArray[np.bool_]],
+    odd: Mapping[str, Sequence[str]],
+    facts: ImageFacts,
+) -> Sizes:
     """Measure the organs, cleaned as ``wetread segment`` does, and compare the ratio with the answer.
 
-    ``masks``: bool (rows, columns) by organ, as the segmenter drew them; odd ones become cautions.
+    ``masks``: bool (rows, columns) by organ, as the segmenter drew them; what is ``odd`` about them becomes cautions.
     """
     measures = sizes_of({organ: cleaned(organ, mask) for organ, mask in masks.items()}, facts)
-    return Sizes(measures, agreement_on(labels, measures, facts, mask_cautions(masks)))
+    return Sizes(measures, agreement_on(labels, measures, facts, mask_cautions(odd)))
 
 
 def guide_steps(guide: GuideSpec | None, *, refused: bool) -> tuple[Step, ...]:
@@ -61,11 +64,9 @@ def gate_with_organ(gate: GateResult, guide: GuideSpec, mask: NDArray[np.bool_])
     return gate.model_copy(update={"passed": False, "reasons": (*gate.reasons, reason)})
 
 
-def organ_warnings(guide: GuideSpec, mask: NDArray[np.bool_]) -> tuple[str, ...]:
-    """One sentence where the mask is odd; *touches border* is not, as true masks do that too."""
-    if guide.organ not in ORGANS or not mask.any():
-        return ()
-    flags = oddities(quality_flags(guide.organ, mask))
-    if not flags:
+def organ_warnings(guide: GuideSpec, odd: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """One sentence where the mask of the guide's organ is odd; an empty one is the gate's matter."""
+    flags = odd.get(guide.organ, ())
+    if not flags or "empty" in flags:
         return ()
     return (f"The mask of the {guide.organ} is odd ({', '.join(flags)}), and the answer leans on it.",)

@@ -7,16 +7,16 @@ masks to look at; a mask inside them can still be wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import UsageError, expected
-from wetread.reading.measures import SECOND_LUNG_SHARE, check_mask, regions, split_lungs
+from wetread.reading.measures import ORGANS, SECOND_LUNG_SHARE, box_of, check_mask, regions, split_lungs
 
-__all__ = ["FLAGS", "clean_mask", "confidence", "oddities", "quality_flags"]
+__all__ = ["FLAGS", "clean_mask", "confidence", "oddities", "oddities_of", "quality_flags"]
 
 Mask = NDArray[np.bool_]
 Range = tuple[float, float]
@@ -134,6 +134,11 @@ def quality_flags(organ: str, mask: Mask, *, expected_components: int | None = N
     return tuple(name for name, present in flags.items() if present)
 
 
+def oddities_of(masks: Mapping[str, Mask]) -> dict[str, tuple[str, ...]]:
+    """What is odd about each mask of ``masks`` that can be judged, bool (rows, columns) by organ."""
+    return {organ: oddities(quality_flags(organ, mask)) for organ, mask in masks.items() if organ in ORGANS}
+
+
 def oddities(flags: Iterable[str]) -> tuple[str, ...]:
     """Return ``flags`` without ``touches border``, which 14 % of the true masks have too."""
     return tuple(flag for flag in flags if flag != _TOUCHES_BORDER)
@@ -172,8 +177,6 @@ def clean_mask(organ: str, mask: Mask) -> Mask:
     Raises:
         UsageError: an unknown organ, a mask that is not bool (rows, columns).
     """
-    from scipy import ndimage
-
     check_mask(organ, mask)
     if not mask.any():
         return mask.copy()
@@ -181,9 +184,14 @@ def clean_mask(organ: str, mask: Mask) -> Mask:
     kept = found.mask(0)
     if organ == "lungs" and len(found.sizes) > 1 and found.sizes[1] >= SECOND_LUNG_SHARE * found.sizes[0]:
         kept |= found.mask(1)
-    holes = regions(np.asarray(ndimage.binary_fill_holes(kept)) & ~kept)
-    small = holes.order[holes.sizes <= HOLE_SHARE * kept.sum()]
-    return kept | np.isin(holes.labels, small)
+    # Holes are what is around the mask and does not reach the edge; scipy's binary_fill_holes takes ten times as long.
+    window = box_of(kept)
+    around = regions(~np.pad(kept[window], 1))
+    small = np.zeros(len(around.order) + 1, np.bool_)
+    small[around.order[around.sizes <= HOLE_SHARE * kept.sum()]] = True
+    small[around.labels[0, 0]] = False
+    kept[window] |= small[around.labels[1:-1, 1:-1]]
+    return kept
 
 
 def _touches_border(mask: Mask) -> bool:

@@ -21,6 +21,7 @@ __all__ = [
     "ORGAN_NAMES",
     "SECOND_LUNG_SHARE",
     "Regions",
+    "box_of",
     "check_mask",
     "is_lateral",
     "measure_organs",
@@ -110,10 +111,21 @@ def regions(mask: Mask) -> Regions:
     """Return the connected regions of ``mask``, bool (rows, columns), largest first."""
     from scipy import ndimage
 
-    labels, count = ndimage.label(mask)
-    sizes = np.bincount(np.ravel(labels), minlength=count + 1)[1:]
+    window = box_of(mask)  # organs fill half of a film, and films have millions of pixels
+    inner, count = ndimage.label(mask[window])
+    sizes = np.bincount(np.ravel(inner), minlength=count + 1)[1:]
     order = np.argsort(-sizes, kind="stable")
-    return Regions(np.asarray(labels, dtype=np.int32), order + 1, sizes[order])
+    labels = np.zeros(mask.shape, dtype=np.int32)
+    labels[window] = inner
+    return Regions(labels, order + 1, sizes[order])
+
+
+def box_of(mask: Mask) -> tuple[slice, slice]:
+    """Return the rows and columns of the smallest box around what is set in ``mask``; an empty one for none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def split_lungs(lungs: Mask) -> tuple[Mask, Mask] | None:

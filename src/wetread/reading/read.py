@@ -1,8 +1,8 @@
 """Images in, one Read each out, in order: gate, probability, decision, evidence, timings.
 
-Every network runs on one image at a time: convolution kernels are chosen by batch size and differ in
-the last bits, and a film must get the same probability alone and in a batch. On two cores that costs
-about a tenth of the throughput. Decoding runs ahead; gate and heat maps work on whole batches.
+Every network runs on one image at a time and on one core, as many images beside each other as there are cores:
+convolution kernels are chosen by batch size and threads and differ in the last bits, and a film must get the same
+probability alone and in a batch. Decoding runs ahead.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from wetread.reading.evidence import Computed, Found, find_evidence, labels_to_e
 from wetread.reading.feed import Feed, Loaded, ReadFailure, Source, film_png
 from wetread.reading.gate import image_reasons, judge
 from wetread.reading.guided import Sizes, gate_with_organ, guide_steps, organ_warnings, sizes_beside
+from wetread.reading.mask_quality import oddities_of
+from wetread.runtime import side_by_side
 from wetread.types import GateResult, Image, LabelReading, Read, SimilarCases
 
 if TYPE_CHECKING:
@@ -147,45 +149,62 @@ def _read_group(reader: Reader, group: Sequence[Loaded], decider: Decider, optio
 
 
 def _predict_group(reader: Reader, group: Sequence[Loaded], decider: Decider, options: ReadOptions) -> list[ReadResult]:
-    begin = time.perf_counter()
-    images = [item.image for item in group]
-    masks = reader.organ_masks(images)
-    batch = reader.prepare(images, masks)
-    parts = [reader.forward(batch[i : i + 1], options.views) for i in range(len(batch))]
-    probabilities = [reader.probabilities(part)[0].tolist() for part in parts]
-    distances = [reader.distances(part) for part in parts]
-    predict_ms = (time.perf_counter() - begin) * 1e3 / len(group)
-    answers: list[_Answer] = []
-    for i, item in enumerate(group):
-        apart = distances[i]
-        distance = None if apart is None else float(apart[0])
-        gate = judge(reader.card, item.image, distance, item.appearance)
-        warnings: tuple[str, ...] = ()
-        if masks is not None and reader.card.guide is not None:
-            organ = masks[i][reader.card.guide.organ]
-            gate = gate_with_organ(gate, reader.card.guide, organ)
-            warnings = organ_warnings(reader.card.guide, organ)
-        labels = decider.decide(probabilities[i]) if gate.passed else decider.withhold(gate.reasons[0])
-        answer = _Answer(item, gate, labels, {"predict": predict_ms}, warnings)
-        answer = answer if masks is None else _measured(answer, masks[i])
-        answers.append(answer if options.similar is None else _compared(answer, parts[i], options.similar))
-    begin = time.perf_counter()
-    sizes = [(item.image.facts.rows, item.image.facts.columns) for item in group]
-    windows = reader.windows(masks) or [None] * len(group)
-    found = _explain(reader, Computed(batch, _joined(parts), sizes, windows), answers, options)
-    explained = sum(bool(one.evidence) for one in found)
-    explain_ms = (time.perf_counter() - begin) * 1e3 / max(1, explained)
-    for answer, one in zip(answers, found, strict=True):
-        answer.timings_ms["explain"] = explain_ms if one.evidence else 0.0
-    return [_result(reader, answer, one) for answer, one in zip(answers, found, strict=True)]
+    from wetread.explain.base import CAM_METHODS
+
+    alone = options.method not in CAM_METHODS  # such methods run batches of their own, which fill the cores
+
+    def work(item: Loaded) -> tuple[_Answer, Computed, Found | None]:
+        answer, computed = _predict(reader, item, decider, options)
+        return answer, computed, None if alone else _explained(reader, answer, computed, options)
+
+    _ = reader.folded, reader.guide and reader.guide.segmenter.folded  # made before several threads ask for them
+    results = []
+    for answer, computed, found in side_by_side(work, group):
+        # One search after the other: what is found must not depend on the batch.
+        told = answer if options.similar is None else _compared(answer, computed.forward, options.similar)
+        results.append(_result(reader, told, found or _explained(reader, told, computed, options)))
+    return results
 
 
-def _measured(answer: _Answer, masks: OrganMasks) -> _Answer:
+def _predict(reader: Reader, item: Loaded, decider: Decider, options: ReadOptions) -> tuple[_Answer, Computed]:
+    """Everything but heat maps and past cases, for one image."""
+    begin = time.perf_counter()
+    found = reader.organ_masks([item.image])
+    batch = reader.prepare([item.image], found)
+    forward = reader.forward(batch, options.views)
+    probabilities = reader.probabilities(forward)[0].tolist()
+    distances = reader.distances(forward)
+    predict_ms = (time.perf_counter() - begin) * 1e3
+    gate = judge(reader.card, item.image, None if distances is None else float(distances[0]), item.appearance)
+    warnings: tuple[str, ...] = ()
+    odd = {} if found is None else oddities_of(found[0])
+    if found is not None and reader.card.guide is not None:
+        gate = gate_with_organ(gate, reader.card.guide, found[0][reader.card.guide.organ])
+        warnings = organ_warnings(reader.card.guide, odd)
+    labels = decider.decide(probabilities) if gate.passed else decider.withhold(gate.reasons[0])
+    answer = _Answer(item, gate, labels, {"predict": predict_ms}, warnings)
+    (window,) = reader.windows(found) or [None]
+    size = (item.image.facts.rows, item.image.facts.columns)
+    computed = Computed(batch, forward, size, window)
+    return (answer if found is None else _measured(answer, found[0], odd)), computed
+
+
+def _explained(reader: Reader, answer: _Answer, computed: Computed, options: ReadOptions) -> Found:
+    labels = labels_to_explain(answer.labels) if options.heatmaps else ()
+    if not labels:
+        return Found()
+    begin = time.perf_counter()
+    found = find_evidence(reader, computed, labels, cast("Method", options.method), options.pictures)
+    answer.timings_ms["explain"] = (time.perf_counter() - begin) * 1e3
+    return found
+
+
+def _measured(answer: _Answer, masks: OrganMasks, odd: Mapping[str, Sequence[str]]) -> _Answer:
     """Add the sizes of the organs and what they say beside the answer; a refused image has none."""
     if not answer.gate.passed:
         return answer
     begin = time.perf_counter()
-    sizes = sizes_beside(answer.labels, masks, answer.item.image.facts)
+    sizes = sizes_beside(answer.labels, masks, odd, answer.item.image.facts)
     timings = answer.timings_ms | {"measure": (time.perf_counter() - begin) * 1e3}
     return replace(answer, timings_ms=timings, warnings=(*answer.warnings, *sizes.warnings), sizes=sizes)
 
@@ -201,29 +220,6 @@ def _compared(answer: _Answer, forward: Forward, search: CaseSearch) -> _Answer:
     similar, warnings = cases_like(search, vectors, answer.item.image.facts, answer.labels)
     timings = answer.timings_ms | {"similar": (time.perf_counter() - begin) * 1e3}
     return replace(answer, timings_ms=timings, warnings=(*answer.warnings, *warnings), similar=similar)
-
-
-def _explain(reader: Reader, computed: Computed, answers: Sequence[_Answer], options: ReadOptions) -> list[Found]:
-    from wetread.explain.base import Target
-
-    if not options.heatmaps:
-        return [Found() for _ in answers]
-    wanted: dict[str, list[int]] = {}
-    for i, answer in enumerate(answers):
-        for label in labels_to_explain(answer.labels):
-            wanted.setdefault(label, []).append(i)
-    targets = {label: Target(label, cast("Method", options.method)) for label in wanted}
-    return find_evidence(reader, computed, wanted, targets, options.pictures)
-
-
-def _joined(parts: Sequence[Forward]) -> Forward:
-    """Join forward passes of one image each into that of the batch: heat maps are made from it at once."""
-    import torch
-
-    from wetread.models.predict import Forward
-
-    features = tuple(torch.cat(maps) for maps in zip(*(part.features for part in parts), strict=True))
-    return Forward(torch.cat([part.logits for part in parts]), features, torch.cat([part.embeddings for part in parts]))
 
 
 def _result(reader: Reader, answer: _Answer, found: Found) -> ReadResult:

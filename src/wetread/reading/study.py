@@ -297,12 +297,9 @@ def _without(ranked: Sequence[int]) -> tuple[str, ...]:
 def _evidence(
     reader: StudyReader, item: Loaded, labels: Sequence[str], options: StudyOptions
 ) -> tuple[dict, dict[str, bytes]]:  # type: ignore[type-arg]
-    from wetread.explain.base import Target
-
     one = reader.reader_of_view(item.image.facts.view)
     batch = one.prepare([item.image])
     size = (item.image.facts.rows, item.image.facts.columns)
-    targets = {label: Target(label, cast("Method", options.method)) for label in labels}
-    computed = Computed(batch, one.forward(batch, 1), [size], [None])
-    (found,) = find_evidence(one, computed, {label: [0] for label in labels}, targets, options.pictures)
+    computed = Computed(batch, one.forward(batch, 1), size)
+    found = find_evidence(one, computed, labels, cast("Method", options.method), options.pictures)
     return found.evidence, found.pictures
