@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wetread.cli import dataset_plant
+from wetread.cli import dataset_pacs, dataset_plant
 from wetread.cli.console import print_json, progress, spinner, stdout, warn
 from wetread.cli.dataset_merge import command as merge_command
 from wetread.errors import DatasetRefused, UsageError, expected
@@ -43,7 +43,9 @@ Dataset = Annotated[Path, typer.Argument(help="Dataset folder, or a manifest (.p
     "Masks: wetread dataset import films/ --coco annotations.json --out datasets/films",
 )
 def import_(
-    source: Annotated[Path, typer.Argument(help="Folder of images, a CSV, TSV or Parquet table, or a COCO file.")],
+    source: Annotated[
+        Path | None, typer.Argument(help="Folder of images, a CSV, TSV or Parquet table, or a COCO file.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Dataset folder to write; default datasets/NAME.")] = None,
     layout: Annotated[
         str, typer.Option(help="auto, mura, covid-cxr, kermany, coco, dicom, table, folder or files.")
@@ -87,9 +89,26 @@ def import_(
     tissue: Annotated[float, typer.Option(help="Share of a tile that must be tissue, 0 to 1.")] = 0.25,
     name: Annotated[str | None, typer.Option(help="Name of the dataset; default that of the source.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing dataset.")] = False,
+    pacs: Annotated[
+        str | None,
+        typer.Option(metavar="REMOTE", help="Pull studies from an archive, de-identified: a name in [node.remotes]."),
+    ] = None,
+    query: Annotated[
+        list[str] | None, typer.Option("--query", help="With --pacs: Keyword=value, DICOM wildcards allowed; repeat.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="With --pacs: studies at most.", min=1)] = 1000,
+    per_minute: Annotated[float, typer.Option(help="With --pacs: studies asked for in a minute.", min=0.1)] = 30.0,
+    key: Annotated[
+        Path | None, typer.Option(help="With --pacs: key file of the pseudonyms, as of `wetread deid run`.")
+    ] = None,
+    characteristics: Annotated[
+        bool, typer.Option("--retain-patient-characteristics", help="With --pacs: keep sex, age, size and weight.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a manifest of the images where they are; without --tiles nothing is copied or decoded.
+
+    With --pacs the images are pulled into OUT/images and de-identified on the way; the same command goes on later.
 
     The layout is recognised by itself; what was guessed is shown. Masks of a COCO file are written below OUT/masks.
     """
@@ -107,11 +126,27 @@ def import_(
         coco=coco,
         categories=_categories(categories or []),
     )
+    report = None
+    if pacs is not None:
+        name = name or ("cohort" if out is None else out.name)
+        out = out or Path("datasets") / name
+        _refuse_existing(out, overwrite)
+        asked = dataset_pacs.Cohort(pacs, query or [], limit, per_minute, key, characteristics)
+        source, report = dataset_pacs.pull(asked, out, source)
+        layout = "dicom"
+    if source is None:
+        raise UsageError(expected("a SOURCE or --pacs", "neither", "name a folder or table, or an archive"))
     with spinner(f"Importing {source}"):
         result = import_dataset(source, layout=layout, options=options, name=name)
     folder = out or Path("datasets") / result.manifest.meta.name
     _refuse_existing(folder, overwrite)
     manifest = _save(result, folder, overwrite) if tiles is None else _cut(result, folder, (tiles, tissue), overwrite)
+    _tell_import(result, folder, manifest, as_json)
+    if report is not None:
+        dataset_pacs.finish(report)
+
+
+def _tell_import(result: ImportResult, folder: Path, manifest: Manifest, as_json: bool) -> None:
     if as_json:
         found = {
             "dataset": str(folder),

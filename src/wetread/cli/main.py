@@ -39,6 +39,7 @@ VERBS: dict[str, Verb] = {
     "explain": Verb("wetread.cli.explain:command", "Show where a reader looked."),
     "index": Verb("wetread.cli.index:app", "Keep past cases: build, add, search, delete, evaluate."),
     "similar": Verb("wetread.cli.similar:command", "Name past cases that look like a film."),
+    "deid": Verb("wetread.cli.deid:app", "Remove what identifies patients from DICOM files."),
     "models": Verb("wetread.cli.models:app", "List, show, export and import readers."),
     "node": Verb("wetread.cli.node:app", "Receive DICOM studies, read them, send results back."),
     "pacs": Verb("wetread.cli.pacs:app", "Ask, fetch from and send to other DICOM systems."),
