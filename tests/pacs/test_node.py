@@ -43,7 +43,7 @@ def answer(_: NodeRule, images: Sequence[StoredObject]) -> StudyAnswer:
 @contextlib.contextmanager
 def started(folder: Path, read: Any = None, **changes: Any) -> Iterator[tuple[Node, NodeRemote]]:
     """A node that listens but works only when told; and itself as a remote."""
-    settings = NodeSettings(folder=folder, port=0, reserve_bytes=0, **({"quiet_s": 600.0} | changes))
+    settings = NodeSettings(folder=folder, reserve_bytes=0, **({"port": 0, "quiet_s": 600.0} | changes))
     node = Node(settings, read)
     try:
         port = node.start(work=False)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from wetread.pacs.facts import ResultFacts
     from wetread.pacs.node import StudyAnswer
     from wetread.pacs.store import StoredObject
+    from wetread.reading.feed import Source
+    from wetread.reading.organs import Segmented
     from wetread.reading.read import ReadResult
     from wetread.settings import NodeRule, NodeSettings
 
@@ -51,10 +53,12 @@ def start(
         return
     from wetread.cli.console import stdout
     from wetread.pacs.node import Node
+    from wetread.pacs.results import PICTURE_KINDS
 
     flags = {"node.folder": folder, "node.host": host, "node.port": port, "node.title": title}
     settings = _settings(flags)
-    node = Node(settings, None if receive_only else study_reader())
+    shown = any(kind in PICTURE_KINDS for remote in settings.remotes.values() for kind in remote.results)
+    node = Node(settings, None if receive_only else study_reader(pictures=shown))
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
@@ -146,25 +150,46 @@ def letters_command(
 
 
 class study_reader:  # noqa: N801 - a function with a memory
-    """Reads studies for the node; every reader is loaded once."""
+    """Reads studies for the node; every reader is loaded once.
 
-    def __init__(self) -> None:
+    ``pictures`` False: no heat maps, for a node whose remotes take none; its results then have no picture of one.
+    """
+
+    def __init__(self, *, pictures: bool = True) -> None:
+        self.pictures = pictures
         self._readers: dict[str, Any] = {}
+        self._segmenters: dict[str, Any] = {}
 
     def __call__(self, rule: NodeRule, images: Sequence[StoredObject]) -> StudyAnswer:
-        """Read the images of one study by the reader of ``rule``."""
+        """Read the images of one study by the reader of ``rule``, and find their organs by its segmenter."""
         from wetread.pacs.node import StudyAnswer
         from wetread.reading.feed import ReadFailure, Source
         from wetread.reading.read import ReadOptions, read_images
 
-        options = ReadOptions(operating_point=rule.operating_point, batch_size=4, pictures=True)
+        options = ReadOptions(
+            operating_point=rule.operating_point, batch_size=4, heatmaps=rule.heat_maps, pictures=self.pictures
+        )
         sources = [Source(one.path, f"image {number}") for number, one in enumerate(images, start=1)]
         results = list(read_images(self._reader(rule.reader), sources, options))
+        organs = self._organs(rule.segmenter, sources)
         pairs = list(zip(images, results, strict=True))
         return StudyAnswer(
-            facts=[(stored, result_facts(one)) for stored, one in pairs if not isinstance(one, ReadFailure)],
+            facts=[
+                (stored, result_facts(one, organs.get(stored.path)))
+                for stored, one in pairs
+                if not isinstance(one, ReadFailure)
+            ],
             failures=[one.message for one in results if isinstance(one, ReadFailure)],
         )
+
+    def _organs(self, name: str, sources: Sequence[Source]) -> dict[Path, Segmented]:
+        """By file; an image that cannot be read is told of by its reader."""
+        from wetread.reading.organs import Segmented, segment_images
+
+        if not name:
+            return {}
+        found = segment_images(self._segmenter(name), sources)
+        return {one.source.path: one for one in found if isinstance(one, Segmented)}
 
     def _reader(self, name: str) -> Any:
         if name not in self._readers:
@@ -177,9 +202,17 @@ class study_reader:  # noqa: N801 - a function with a memory
             self._readers[name] = load_reader(find_reader(name, [settings.paths.readers]))
         return self._readers[name]
 
+    def _segmenter(self, name: str) -> Any:
+        if name not in self._segmenters:
+            from wetread.models.bundle import find_reader, load_segmenter
+            from wetread.settings import load_settings
 
-def result_facts(result: ReadResult) -> ResultFacts:
-    """What the result objects of one image are made from: the record, and its pictures as arrays."""
+            self._segmenters[name] = load_segmenter(find_reader(name, [load_settings().paths.readers]))
+        return self._segmenters[name]
+
+
+def result_facts(result: ReadResult, organs: Segmented | None = None) -> ResultFacts:
+    """What the result objects of one image are made from: the record, its pictures as arrays, and its organs."""
     import io
 
     import numpy as np
@@ -188,15 +221,20 @@ def result_facts(result: ReadResult) -> ResultFacts:
     from wetread.explain.overlay import overlay
     from wetread.pacs.facts import ResultFacts
 
+    read, masks, segmenter = result.read, {}, None
+    if organs is not None:
+        masks, segmenter = organs.masks, organs.reading.model
+        if not read.measures and read.gate.passed:
+            read = read.model_copy(update={"measures": organs.reading.measures})
     if result.film_png is None:
-        raise WetreadError(expected("a film with every read", "none", "read with pictures"))
+        return ResultFacts(read=read, masks=masks, segmenter=segmenter)
     film = np.asarray(Image.open(io.BytesIO(result.film_png)).convert("L"))
     heat = {}
     for label, png in result.heatmaps.items():
         small = Image.fromarray(_heat_of(np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))))
         heat[label] = np.asarray(small.resize((film.shape[1], film.shape[0]), Image.Resampling.BILINEAR))
     overlays = {label: overlay(film, one) for label, one in heat.items()}
-    return ResultFacts(read=result.read, film=film, heat=heat, overlays=overlays)
+    return ResultFacts(read=read, film=film, heat=heat, overlays=overlays, masks=masks, segmenter=segmenter)
 
 
 def _heat_of(picture: NDArray[np.uint8]) -> NDArray[np.float32]:

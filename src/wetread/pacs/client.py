@@ -20,6 +20,7 @@ from wetread.errors import PeerUnreachable, UsageError, expected
 from wetread.imaging.header import quiet
 from wetread.pacs.association import COMMITMENT
 from wetread.pacs.commitment import IMPLICIT, read_data_set
+from wetread.pacs.header import printable
 from wetread.provenance import atomic_file
 from wetread.settings import NodeRemote
 
@@ -27,10 +28,22 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pynetdicom.association import Association
 
-__all__ = ["FIND_KEYS", "echo", "find", "get_study", "report_commitment", "send_files"]
+__all__ = [
+    "FIND_KEYS",
+    "associated",
+    "echo",
+    "find",
+    "get_study",
+    "move_study",
+    "report_commitment",
+    "send_files",
+    "texts",
+]
 
 _VERIFICATION = "1.2.840.10008.1.1"
 _STUDY_FIND, _STUDY_GET = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.3"
+_STUDY_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+_UNKNOWN_DESTINATION = 0xA801
 _TIMEOUT_S = 30
 _MAX_CONTEXTS = 120
 _PENDING = (0xFF00, 0xFF01)
@@ -55,7 +68,7 @@ def echo(remote: NodeRemote, title: str) -> float:
         PeerUnreachable: no answer.
     """
     began = time.perf_counter()
-    with _associated(remote, title, {_VERIFICATION: None}) as association:
+    with associated(remote, title, {_VERIFICATION: None}) as association:
         _require_success(association.send_c_echo(), remote, "an answer to C-ECHO")
     return (time.perf_counter() - began) * 1e3
 
@@ -77,10 +90,10 @@ def find(remote: NodeRemote, title: str, filters: Mapping[str, str], limit: int 
         _require_keyword(keyword)
         setattr(query, keyword, value)
     found: list[dict[str, str]] = []
-    with _associated(remote, title, {_STUDY_FIND: None}) as association:
+    with associated(remote, title, {_STUDY_FIND: None}) as association:
         for status, answer in association.send_c_find(query, _STUDY_FIND):
             if answer is not None and len(found) < limit:
-                found.append(_texts(answer))
+                found.append(texts(answer))
             elif answer is None and "Status" not in status:
                 raise _unreachable(remote, "no answer to C-FIND")
             elif status.Status not in (0, *_PENDING):
@@ -113,13 +126,40 @@ def get_study(remote: NodeRemote, title: str, study: str, folder: Path) -> list[
     contexts: dict[str, Sequence[str] | None] = {_STUDY_GET: None} | {uid: _all_syntaxes() for uid in classes}
     roles = [build_role(uid, scu_role=False, scp_role=True) for uid in classes]
     options = {"ext_neg": roles, "evt_handlers": [(evt.EVT_C_STORE, take)]}
-    with _associated(remote, title, contexts, options) as association:
+    with associated(remote, title, contexts, options) as association:
         for status, _ in association.send_c_get(query, _STUDY_GET):
             if "Status" not in status:
                 raise _unreachable(remote, "no answer to C-GET")
             if status.Status not in (0, *_PENDING):
                 raise _unreachable(remote, f"status {status.Status:04X} for C-GET after {len(files)} objects")
     return files
+
+
+def move_study(remote: NodeRemote, title: str, study: str, destination: str) -> tuple[int, int]:
+    """Have ``remote`` send a study to the system that it knows as ``destination`` (C-MOVE).
+
+    Returns:
+        How many objects arrived there, and how many did not.
+
+    Raises:
+        PeerUnreachable: no answer, a refusal, or a destination that the remote does not know.
+    """
+    from pydicom.dataset import Dataset
+
+    query, sent, failed = Dataset(), 0, 0
+    query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", study
+    with associated(remote, title, {_STUDY_MOVE: None}) as association:
+        for status, _ in association.send_c_move(query, destination, _STUDY_MOVE):
+            if "Status" not in status:
+                raise _unreachable(remote, "no answer to C-MOVE")
+            if status.Status == _UNKNOWN_DESTINATION:
+                cure = f"enter {destination} with its host and port there"
+                raise PeerUnreachable(expected(f"a remote that knows {destination}", "one that does not", cure))
+            sent = int(status.get("NumberOfCompletedSuboperations") or sent)
+            failed = int(status.get("NumberOfFailedSuboperations") or failed)
+            if status.Status not in (0, 0xB000, *_PENDING):
+                raise _unreachable(remote, f"status {status.Status:04X} for C-MOVE after {sent} objects")
+    return sent, failed
 
 
 def send_files(remote: NodeRemote, title: str, files: Sequence[Path]) -> dict[Path, str]:
@@ -139,7 +179,7 @@ def send_files(remote: NodeRemote, title: str, files: Sequence[Path]) -> dict[Pa
     pairs = list(wanted)
     for start in range(0, len(pairs), _MAX_CONTEXTS):
         part = pairs[start : start + _MAX_CONTEXTS]
-        with _associated(remote, title, part) as association:
+        with associated(remote, title, part) as association:
             for pair in part:
                 failed |= {path: why for path in wanted[pair] if (why := _store(association, path))}
     return failed
@@ -157,16 +197,17 @@ def report_commitment(remote: NodeRemote, title: str, event_type: int, data: byt
 
     event = read_data_set(data, IMPLICIT)
     options = {"ext_neg": [build_role(COMMITMENT, scu_role=False, scp_role=True)]}
-    with _associated(remote, title, {COMMITMENT: None}, options) as association:
+    with associated(remote, title, {COMMITMENT: None}, options) as association:
         status, _ = association.send_n_event_report(event, event_type, COMMITMENT, f"{COMMITMENT}.1")
     if "Status" not in status:
         return "no answer"
     return "" if status.Status == 0 else f"status {status.Status:04X}"
 
 
-def _texts(data: Dataset) -> dict[str, str]:
+def texts(data: Dataset) -> dict[str, str]:
+    """The values of an answer as text, by keyword."""
     with quiet():
-        return {element.keyword: str(element.value) for element in data if element.keyword}
+        return {element.keyword: printable(str(element.value)) for element in data if element.keyword}
 
 
 def _store(association: Association, path: Path) -> str:
@@ -197,13 +238,19 @@ def _kind_of(path: Path) -> tuple[str, str] | None:
 
 
 @contextmanager
-def _associated(
+def associated(
     remote: NodeRemote,
     title: str,
     contexts: Mapping[str, Sequence[str] | None] | Sequence[tuple[str, str]],
     options: Mapping[str, Any] | None = None,
 ) -> Iterator[Association]:
-    """An association with ``remote`` that is released in the end."""
+    """An association with ``remote`` that is released in the end.
+
+    ``contexts``: abstract syntax -> transfer syntaxes (None: the uncompressed ones), or pairs of the two.
+
+    Raises:
+        PeerUnreachable: none.
+    """
     from pynetdicom import AE
 
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it would say is in our errors
@@ -215,7 +262,7 @@ def _associated(
         entity.add_requested_context(abstract, given)
     extra = dict(options or {})
     if remote.tls is not None:
-        extra["tls_args"] = (_trusting(remote.tls), remote.host)
+        extra["tls_args"] = (_trusting(remote), remote.host)
     association = entity.associate(remote.host, remote.port, ae_title=remote.title or "ANY-SCP", **extra)
     if not association.is_established:
         rejected = "it rejected the association" if association.is_rejected else "no association"
@@ -227,12 +274,14 @@ def _associated(
             association.release()
 
 
-def _trusting(authorities: Path) -> ssl.SSLContext:
+def _trusting(remote: NodeRemote) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=str(authorities))
+        context = ssl.create_default_context(cafile=str(remote.tls))
+        if remote.tls_certificate is not None:
+            context.load_cert_chain(remote.tls_certificate, remote.tls_key)
     except (OSError, ssl.SSLError) as error:
-        got = f"{type(error).__name__} at {authorities}"
-        raise UsageError(expected("certificates to trust in PEM", got, "check the file")) from None
+        got = f"{type(error).__name__} at {remote.tls}"
+        raise UsageError(expected("certificates in PEM for TLS", got, "check tls, tls_certificate, tls_key")) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 

@@ -7,23 +7,21 @@ asked, or, for a peer whose address is in the settings, on one of our own, with 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from wetread.errors import InputRefused, expected
 from wetread.pacs.store import ObjectStore, data_digest
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["IMPLICIT", "CommitmentDesk", "read_data_set", "write_data_set"]
+__all__ = ["IMPLICIT", "MAX_OBJECTS", "CommitmentDesk", "read_data_set", "write_data_set"]
 
 IMPLICIT = "1.2.840.10008.1.2"
 _ALL_THERE, _SOME_FAILED = 1, 2
 _NO_SUCH_OBJECT, _PROCESSING_FAILURE, _CLASS_CONFLICT = 0x0112, 0x0110, 0x0119
 _INVALID_ARGUMENT = 0x0115
-_MAX_OBJECTS = 50_000
+MAX_OBJECTS = 20_000
 
 Defer = Callable[[str, str, int, bytes], bool]
 """Called with (calling title, transaction, event type, data set); True where it takes over the report."""
@@ -47,7 +45,7 @@ class CommitmentDesk:
             ]
         except Exception:  # pydicom lets AttributeError, struct and more escape for a broken request
             return _INVALID_ARGUMENT, None
-        if not wanted or len(wanted) > _MAX_OBJECTS:
+        if not wanted or len(wanted) > MAX_OBJECTS:
             return _INVALID_ARGUMENT, None
         event_type, event = self.answer(transaction, wanted)
         detail = {"transaction": transaction, "calling": calling, "asked": len(wanted), "type": event_type}
@@ -89,20 +87,15 @@ class CommitmentDesk:
 
 
 def read_data_set(data: bytes, transfer_syntax: str) -> Dataset:
-    """Parse an uncompressed little endian data set.
+    """Parse an uncompressed little endian data set that a peer sent.
 
     Raises:
-        InputRefused: it cannot be parsed.
+        OverBudget: it has more parts than any real one.
+        ImageRefused: it cannot be parsed.
     """
-    from pydicom.filereader import read_dataset
+    from wetread.imaging.header import read_bounded
 
-    from wetread.imaging.header import quiet
-
-    with quiet():
-        try:
-            return read_dataset(io.BytesIO(data), transfer_syntax == IMPLICIT, True)
-        except Exception:  # pydicom lets struct, RecursionError and more escape
-            raise InputRefused(expected("a data set", "bytes that are none", "send it again")) from None
+    return read_bounded(data, implicit=transfer_syntax == IMPLICIT)
 
 
 def write_data_set(data: Dataset, transfer_syntax: str) -> bytes:

@@ -10,6 +10,7 @@ import sys
 from wetread.pacs.association import Limits
 from wetread.pacs.classes import STORAGE_NAMES, TRANSFER_SYNTAXES
 from wetread.pacs.client import FIND_KEYS
+from wetread.pacs.commitment import MAX_OBJECTS
 from wetread.pacs.routing import READABLE
 from wetread.pacs.structured_report import FINDING_CODES
 
@@ -32,8 +33,10 @@ This text is made by `python -m wetread.pacs.conformance` from the tables that t
 | Storage Commitment Push Model | no | yes |
 | Study Root Query/Retrieve, FIND | yes | no |
 | Study Root Query/Retrieve, GET | yes | no |
+| Study Root Query/Retrieve, MOVE | yes | no |
+| Unified Procedure Step, Pull | yes | no |
 
-DICOMweb as a client: QIDO-RS (studies), WADO-RS (studies), STOW-RS.
+DICOMweb as a client: QIDO-RS (studies), WADO-RS (studies), STOW-RS; redirects are not followed.
 
 ## 2. Association policies
 """
@@ -79,7 +82,7 @@ same association, or, for a caller that `node.remotes` knows with a port, on an 
 | 1 | every object is there, byte for byte |
 | 2 | some are not: failure reason 0112 (unknown), 0119 (other class), 0110 (bytes damaged or gone) |
 
-A request that cannot be understood is answered 0115.
+A request that cannot be understood, or names more than {objects:,} objects, is answered 0115.
 """
 
 _RESULTS = """
@@ -101,6 +104,22 @@ Codes without a public scheme are of scheme 99WETREAD.
 """
 
 
+_WORK = """
+## 9. Unified Procedure Step as SCU
+
+The node is a performer that pulls (IHE AI Workflow, RAD-81, 82, 84 and 85) from the remotes in `node.worklists`.
+
+| service | use |
+|---|---|
+| C-FIND | workitems in state SCHEDULED, with their Input Information Sequence |
+| N-ACTION 1 | IN PROGRESS with a Transaction UID of our own, then COMPLETED or CANCELED |
+| N-SET | Performed Procedure Sequence with station, times and Output Information Sequence; why it was cancelled |
+
+A study that is not in the node is fetched by C-GET from the remote whose AE title the workitem names, if the settings
+know it, and else from the remote of the worklist. Workitems are not created, subscribed to, or served.
+"""
+
+
 def conformance_statement() -> str:
     """The whole statement as Markdown."""
     limits = Limits()
@@ -112,6 +131,7 @@ def conformance_statement() -> str:
         handshake=limits.handshake_s,
         pdu_s=limits.pdu_s,
         idle=limits.idle_s,
+        objects=MAX_OBJECTS,
     )
     parts = [_HEAD, policies, _classes(), _syntaxes(), _RESULTS, _codes(), _queries()]
     return "".join(parts)
@@ -137,7 +157,7 @@ def _codes() -> str:
 
 def _queries() -> str:
     keys = ", ".join(FIND_KEYS)
-    return f"\n## 8. Query as SCU\n\nLevel STUDY. Asked for: {keys}. Any other keyword may be searched by.\n"
+    return f"\n## 8. Query as SCU\n\nLevel STUDY. Asked for: {keys}. Any other keyword may be searched by.\n" + _WORK
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from wetread.pacs.derived import stable_uid
 from wetread.reporting.words import is_failed
-from wetread.types import LabelReading, Read
+from wetread.types import LabelReading, ModelIdentity, Read
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -50,11 +50,21 @@ DEVICE_UID = f"2.25.{uuid.uuid5(_NAMESPACE, 'device').int}"
 """Of the observer: this software, whatever machine it runs on."""
 
 _COPIED = (
-    *("SpecificCharacterSet", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID"),
-    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "StudyDescription"),
+    *("SpecificCharacterSet", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge"),
+    *(
+        "StudyInstanceUID",
+        "StudyDate",
+        "StudyTime",
+        "StudyID",
+        "AccessionNumber",
+        "ReferringPhysicianName",
+        "StudyDescription",
+    ),
 )
 _SERIES = {"sr": 901, "heat": 902, "gsps": 903, "sc": 904, "pdf": 905}
 """Series numbers, past what a device numbers by itself; organ masks have 900."""
+_WITH_HEAT = ("heat", "sc", "pdf")
+"""Kinds that show the heat map; a report says the same with or without one, and is then the same object."""
 _LONG_STRING = 64
 
 
@@ -62,16 +72,17 @@ _LONG_STRING = 64
 class ResultFacts:
     """One image read.
 
-    ``film``: uint8 (h, w), the image as it is shown, at any size. ``heat``: label -> float32 (h, w) in [0, 1] on the
-    same field of view. ``overlays``: label -> uint8 (h, w, 3), heat and boxes on the film. ``masks``: organ -> bool
-    (rows, columns) of the original image.
+    ``film``: uint8 (h, w), the image as it is shown, at any size; None where no picture is wanted. ``heat``: label ->
+    float32 (h, w) in [0, 1] on the same field of view. ``overlays``: label -> uint8 (h, w, 3), heat and boxes on the
+    film. ``masks``: organ -> bool (rows, columns) of the original image, drawn by ``segmenter`` (None: by the reader).
     """
 
     read: Read
-    film: NDArray[np.uint8]
+    film: NDArray[np.uint8] | None = None
     heat: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     overlays: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    segmenter: ModelIdentity | None = None
 
 
 def answer_line(label: LabelReading) -> str:
@@ -98,7 +109,8 @@ def instance_uid(facts: ResultFacts, image: Dataset, kind: str) -> str:
     """The instance UID of the object of ``kind``."""
     said = facts.read.model_dump(mode="json", exclude={"timings_ms": True, "image": {"name"}})
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    for label, heat in facts.heat.items():
+    shown = facts.heat if kind in _WITH_HEAT else {}
+    for label, heat in shown.items():
         digest.update(label.encode() + (np.clip(heat, 0, 1) * 255).astype(np.uint8).tobytes())
     words = (kind, image.SOPInstanceUID, facts.read.model.sha256, _version(), digest.hexdigest())
     return str(stable_uid(_NAMESPACE, *words))

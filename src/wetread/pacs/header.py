@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from wetread.errors import ImageRefused, OverBudget, expected
-from wetread.imaging.header import DEFLATED
+from wetread.imaging.header import DEFLATED, quiet
 
-__all__ = ["IMPLICIT", "ObjectHeader", "object_header"]
+__all__ = ["IMPLICIT", "ObjectHeader", "object_header", "printable"]
 
 IMPLICIT = "1.2.840.10008.1.2"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -138,6 +138,15 @@ def _parse(file: BinaryIO, transfer_syntax: str) -> ObjectHeader:
             found[_WANTED[int(element.tag)]] = raw[:4096]
     charsets = found.pop("charset", b"").decode("ascii", "replace").strip().split("\\")
     plain = all(raw.isascii() and b"\x1b" not in raw for raw in found.values())
-    encodings = ["ascii"] if plain else convert_encodings([name.strip() for name in charsets])
-    texts = {name: decode_bytes(raw, encodings, set()) for name, raw in found.items()}
-    return ObjectHeader(**{name: text.strip("\0 ").split("\\")[0] for name, text in texts.items()})
+    if plain:
+        texts = {name: raw.decode("ascii") for name, raw in found.items()}
+    else:
+        with quiet():  # what pydicom says of characters that are none would quote them
+            encodings = convert_encodings([name.strip() for name in charsets])
+            texts = {name: decode_bytes(raw, encodings, set()) for name, raw in found.items()}
+    return ObjectHeader(**{name: printable(text.strip("\0 ").split("\\")[0]) for name, text in texts.items()})
+
+
+def printable(text: str) -> str:
+    """``text`` with a question mark for whatever a terminal or a log would obey rather than show."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -7,9 +7,11 @@ makes the same objects under the same UIDs.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,15 +21,18 @@ from wetread.pacs.commitment import CommitmentDesk
 from wetread.pacs.completion import DueStudy, due_studies, mark_done, mark_failed
 from wetread.pacs.facts import ResultFacts
 from wetread.pacs.outbox import Job, Outbox
+from wetread.pacs.performer import Performer
 from wetread.pacs.routing import READABLE, choose, study_facts
 from wetread.pacs.server import StorageServer, server_tls
 from wetread.pacs.store import ObjectStore, StoredObject, data_digest
+from wetread.pacs.workitems import Output
 from wetread.settings import NodeRemote, NodeRule, NodeSettings
 
 __all__ = ["Health", "Node", "ReadStudy", "StudyAnswer", "require_remotes"]
 
 _LOG = logging.getLogger("wetread.pacs")
 _POLL_S = 1.0
+_POLLS_FOR_A_PULL = 10
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,14 @@ class StudyAnswer:
 
     facts: Sequence[tuple[StoredObject, ResultFacts]] = ()
     failures: Sequence[str] = field(default=())
+
+
+@dataclass(frozen=True)
+class _Made:
+    """How many jobs are new, and all results, new or not."""
+
+    new: int = 0
+    outputs: tuple[Output, ...] = ()
 
 
 ReadStudy = Callable[[NodeRule, Sequence[StoredObject]], StudyAnswer]
@@ -79,6 +92,7 @@ class Node:
             shared=shared,
         )
         self.outbox = Outbox(self.store.ledger, settings.folder / "results")
+        self._performer = Performer(self.store, settings, self._perform)
         self._stopping = threading.Event()
         self._worker = threading.Thread(target=self._work, name="node worker", daemon=True)
         self.server: StorageServer | None = None
@@ -125,14 +139,15 @@ class Node:
             self.store.ledger.write(lambda change: change.event("node stopped"))
         self.store.close()
 
-    def work_once(self, now: float | None = None) -> tuple[int, int]:
+    def work_once(self, now: float | None = None, *, pull: bool = True) -> tuple[int, int]:
         """Read what is due and send what is due; return (studies taken up, objects that arrived).
 
-        ``now``: seconds since 1970, for tests.
+        ``now``: seconds since 1970, for tests. ``pull``: ask the worklists too.
         """
         due = due_studies(self.store.ledger, self.settings.quiet_s, now) if self._read is not None else []
-        for study in due:
-            self._take_up(study)
+        self._take_up(due)
+        if pull and self._read is not None:
+            self._performer.work()
         return len(due), self.outbox.deliver(self._send, now)
 
     def check(self) -> Health:
@@ -144,47 +159,85 @@ class Node:
         return Health(len(versions), broken, self.store.ledger.verify_events(), waiting, len(self.outbox.dead()))
 
     def _work(self) -> None:
-        while not self._stopping.wait(_POLL_S):
+        for number in itertools.count():
+            if self._stopping.wait(_POLL_S):
+                break
             try:
-                self.work_once()
+                self.work_once(pull=number % _POLLS_FOR_A_PULL == 0)
             except Exception as error:  # the worker must outlive any one study
                 _LOG.error("the worker met an unexpected %s", type(error).__name__)
         self.store.ledger.forget_thread()
 
-    def _take_up(self, due: DueStudy) -> None:
-        facts = study_facts(self.store.ledger, due.study)
-        rule = choose(self.settings.rules, facts) if facts is not None else None
-        if rule is None or self._read is None:
+    def _take_up(self, due: Sequence[DueStudy]) -> None:
+        """Read studies one after the other; the results of one are made while the next one is read."""
+        if not due:
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="results") as hands:
+            before: Future[None] | None = None
+            for study in due:
+                rule, answer, why = self._read_study(study.study)
+                if before is not None:
+                    before.result()
+                before = hands.submit(self._conclude, study, rule, answer, why)
+            if before is not None:
+                before.result()
+            hands.submit(self.store.ledger.forget_thread).result()
+
+    def _conclude(self, due: DueStudy, rule: NodeRule | None, answer: StudyAnswer, why: str) -> None:
+        if rule is None:
             mark_done(self.store.ledger, due, rule=None)
             return
-        try:
-            images = [one for one in self.store.study(due.study) if one.sop_class in READABLE]
-            answer = self._read(rule, images)
-            made = self._answer(rule, answer)
-        except WetreadError as error:
-            mark_failed(self.store.ledger, due, str(error)[:300])
+        made, failed = (_Made(), why) if why else self._answer_safely(rule, answer)
+        if failed:
+            mark_failed(self.store.ledger, due, failed)
             return
-        except Exception as error:  # its text may quote a header, and headers name patients
-            mark_failed(self.store.ledger, due, f"unexpected {type(error).__name__}")
-            return
-        counts = {"read": len(answer.facts), "not_read": len(answer.failures), "jobs": made}
+        counts = {"read": len(answer.facts), "not_read": len(answer.failures), "jobs": made.new}
         mark_done(self.store.ledger, due, rule=rule.name, **counts)
 
-    def _answer(self, rule: NodeRule, answer: StudyAnswer) -> int:
-        """Make the results and enqueue them for each remote; return how many jobs are new."""
+    def _read_study(self, study: str) -> tuple[NodeRule | None, StudyAnswer, str]:
+        """The rule that takes the study (None: none does), what its reader says, and the reason where it failed."""
+        facts = study_facts(self.store.ledger, study)
+        rule = choose(self.settings.rules, facts) if facts is not None else None
+        if rule is None or self._read is None:
+            return None, StudyAnswer(), "no rule takes the study" if facts is not None else "the study is not here"
+        images = [one for one in self.store.study(study) if one.sop_class in READABLE]
+        try:
+            return rule, self._read(rule, images), ""
+        except Exception as error:
+            return rule, StudyAnswer(), _why(error)
+
+    def _answer_safely(self, rule: NodeRule, answer: StudyAnswer) -> tuple[_Made, str]:
+        try:
+            return self._answer(rule, answer), ""
+        except Exception as error:
+            return _Made(), _why(error)
+
+    def _perform(self, study: str) -> tuple[list[Output], str]:
+        """Read a study for a workitem, whatever has been read before."""
+        rule, answer, why = self._read_study(study)
+        if not why and not answer.facts:
+            why = "; ".join(answer.failures)[:300] or "no image could be read"
+        if rule is None or why:
+            return [], why
+        made, why = self._answer_safely(rule, answer)
+        return list(made.outputs), why
+
+    def _answer(self, rule: NodeRule, answer: StudyAnswer) -> _Made:
+        """Make the results and enqueue them for each remote."""
         from wetread.pacs.results import RESULT_KINDS, build_results
 
-        new = 0
+        new, outputs = 0, []
         remotes = {name: self.settings.remotes[name] for name in rule.to}
         for stored, facts in answer.facts:
             wanted = [kind for kind in RESULT_KINDS if any(kind in remote.results for remote in remotes.values())]
             results = build_results(stored.path, facts, wanted)
+            outputs += [Output(stored.study, one.series, one.sop_class, one.sop_instance) for one in results]
             for name, remote in remotes.items():
                 if remote.port or remote.web:
                     new += self.outbox.add([one for one in results if one.kind in remote.results], [name])
                 if remote.fhir:
                     new += self._add_fhir(name, stored, facts)
-        return new
+        return _Made(new, tuple(outputs))
 
     def _add_fhir(self, name: str, stored: StoredObject, facts: ResultFacts) -> bool:
         from wetread.pacs.derived import source_header
@@ -212,7 +265,7 @@ class Node:
         try:
             refused = self._send_objects(remote, [path for _, path in objects])
             failed |= {job.id: refused[path] for job, path in objects if path in refused}
-        except PeerUnreachable as error:
+        except (PeerUnreachable, UsageError) as error:
             failed |= {job.id: str(error) for job, _ in objects}
         for job, path in jobs:
             if job.kind != "store" and (why := self._send_other(remote, job, path)):
@@ -225,7 +278,7 @@ class Node:
         if not files:
             return {}
         if remote.web:
-            return web.send_files(remote.web, files)
+            return web.send_files(remote.web, files, proof=web.authorization(remote.authorization))
         return client.send_files(remote, self.settings.title, files)
 
     def _send_other(self, remote: NodeRemote, job: Job, path: Path) -> str:
@@ -234,20 +287,29 @@ class Node:
         data = path.read_bytes()
         try:
             if job.kind == "fhir":
-                return web.post_fhir(remote.fhir, data)
+                return web.post_fhir(remote.fhir, data, proof=web.authorization(remote.authorization))
             return client.report_commitment(remote, self.settings.title, data[0], data[1:])
-        except PeerUnreachable as error:
+        except (PeerUnreachable, UsageError) as error:
             return str(error)
 
 
+def _why(error: Exception) -> str:
+    """The reason to record: only our own errors are quoted, as others may quote a header, and headers name patients."""
+    return str(error)[:300] if isinstance(error, WetreadError) else f"unexpected {type(error).__name__}"
+
+
 def require_remotes(settings: NodeSettings) -> None:
-    """Raise UsageError where a rule names a remote that is not there, or a remote says not where it is."""
+    """Raise UsageError where a remote that is named is not there, or says not where it is."""
     for rule in settings.rules:
         for name in rule.to:
             if name not in settings.remotes:
                 known = ", ".join(settings.remotes) or "none is set"
                 cure = f"add [node.remotes.{name}] (known: {known})"
                 raise UsageError(expected(f"a remote for rule '{rule.name}'", f"'{name}'", cure))
+    for name in settings.worklists:
+        if name not in settings.remotes or not settings.remotes[name].port:
+            cure = f"add [node.remotes.{name}] with host and port"
+            raise UsageError(expected("a remote with a port for each of node.worklists", f"'{name}'", cure))
     for name, remote in settings.remotes.items():
         if not (remote.web or remote.fhir or (remote.host and remote.port)):
             raise UsageError(expected(f"where remote '{name}' is", "nothing", "set host and port, web or fhir"))

@@ -32,6 +32,7 @@ class Result:
     sop_class: str
     sop_instance: str
     data: bytes
+    series: str = ""
 
 
 @dataclass(frozen=True, slots=True)

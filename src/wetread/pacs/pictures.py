@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from wetread.errors import UsageError, expected
 from wetread.pacs import facts as f
 from wetread.pacs.facts import ResultFacts
 from wetread.reporting.words import is_failed
@@ -114,7 +115,11 @@ def page_pdf(facts: ResultFacts) -> bytes:
 def _shown(facts: ResultFacts) -> Image.Image:
     """The first heat map on the film, or the film alone."""
     overlays = list(facts.overlays.values())
-    return Image.fromarray(overlays[0] if overlays else np.repeat(facts.film[..., None], 3, axis=2)).convert("RGB")
+    if overlays:
+        return Image.fromarray(overlays[0]).convert("RGB")
+    if facts.film is None:
+        raise UsageError(expected("a film to draw", "none", "read with pictures"))
+    return Image.fromarray(facts.film).convert("RGB")
 
 
 def _said(facts: ResultFacts) -> list[str]:

@@ -16,10 +16,12 @@ from wetread.pacs.outbox import Result
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["RESULT_KINDS", "build_results"]
+__all__ = ["PICTURE_KINDS", "RESULT_KINDS", "build_results"]
 
 RESULT_KINDS = ("sr", "seg", "heat", "gsps", "sc", "pdf")
 """Structured report, organ masks, heat map, marks, picture, page."""
+PICTURE_KINDS = ("heat", "sc", "pdf")
+"""Those that are made from the film and its heat map."""
 
 
 def build_results(source: Path, facts: ResultFacts, kinds: Sequence[str]) -> list[Result]:
@@ -29,11 +31,13 @@ def build_results(source: Path, facts: ResultFacts, kinds: Sequence[str]) -> lis
 
     Raises:
         ImageRefused: the header of the source cannot be derived from.
-        UsageError: an unknown kind.
+        UsageError: an unknown kind, or a picture without a film.
     """
     for kind in kinds:
         if kind not in RESULT_KINDS:
             raise UsageError(expected(f"results among {', '.join(RESULT_KINDS)}", f"'{kind}'", "correct it"))
+        if kind in PICTURE_KINDS and facts.film is None:
+            raise UsageError(expected(f"a film for the object '{kind}'", "none", "read with pictures"))
     image = source_header(source)
     makers = _makers(facts, image)
     made: list[Result] = []
@@ -42,7 +46,8 @@ def build_results(source: Path, facts: ResultFacts, kinds: Sequence[str]) -> lis
             made += _organs(source, facts)
         elif kind != "heat" or facts.heat:
             data, raw = encode(makers[kind], source.name, f"a result ({kind})")
-            made.append(Result(kind, str(data.SOPClassUID), str(data.SOPInstanceUID), raw))
+            uids = (str(data.SOPClassUID), str(data.SOPInstanceUID))
+            made.append(Result(kind, *uids, raw, str(data.SeriesInstanceUID)))
     return made
 
 
@@ -66,10 +71,10 @@ def _organs(source: Path, facts: ResultFacts) -> list[Result]:
     masks = {organ: mask for organ, mask in facts.masks.items() if mask.any()}
     if not masks:
         return []
-    model = facts.read.model
+    model = facts.segmenter or facts.read.model
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "seg.dcm"
         written = write_segmentation(source, masks, out, algorithm=model.name, version=model.version)
         raw = out.read_bytes()
     sop_class = str(dcmread(BytesIO(raw), stop_before_pixels=True).SOPClassUID)
-    return [Result("seg", sop_class, written.sop_instance_uid, raw)]
+    return [Result("seg", sop_class, written.sop_instance_uid, raw, written.series_instance_uid)]
