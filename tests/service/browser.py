@@ -51,7 +51,7 @@ class LoggedIn:
     context: BrowserContext
     api: httpx.Client
 
-    def read_all(self, limit_s: float = 120) -> list[dict[str, Any]]:
+    def read_all(self, limit_s: float = 400) -> list[dict[str, Any]]:
         """Wait until nothing is being read; return the worklist."""
 
         def settled() -> list[dict[str, Any]]:
@@ -73,13 +73,13 @@ def wait_for(what: Callable[[], Any], limit_s: float) -> Any:
 
 
 @contextlib.contextmanager
-def serve(root: Path, settings: Mapping[str, str]) -> Iterator[Served]:
+def serve(root: Path, settings: Mapping[str, str], *flags: str) -> Iterator[Served]:
     """Run ``wetread serve`` on a free port with its worker."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [*_PROGRAM, "serve", "--root", root, "--port", str(port)],
+        [*_PROGRAM, "serve", "--root", root, "--port", str(port), *flags],
         env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert process.stdout is not None

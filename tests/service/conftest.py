@@ -6,13 +6,20 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
+from tests.service.browser import LoggedIn, browser, log_in, serve
+from tests.service.workstation import SIZE, failed_reader, small_index
 from wetread.service.accounts import Principal, add_user
 from wetread.service.context import Service, open_service
+from wetread.service.pages import Pages
 from wetread.settings import PathSettings, ServiceSettings, Settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +82,40 @@ def postgres_url(postgres_server: str) -> str:
         connection.execute(f"CREATE DATABASE {name}".encode())
     made = make_url(postgres_server).set(drivername="postgresql+psycopg", database=name)
     return made.render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def logged_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoggedIn]:
+    """One service and one browser for all tests of the workstation, with a reader whose audit failed and an index."""
+    assert Pages().built, "expected built pages, got none; run `make web`"
+    folder = tmp_path_factory.mktemp("workstation")
+    shelf = folder / "shelf"
+    failed_reader(shelf / "failed")
+    chosen = {"WETREAD_PATHS__READERS": str(shelf), "WETREAD_SERVICE__INDEX": str(small_index(folder / "cases"))}
+    with (
+        serve(folder / "service", chosen) as served,
+        browser() as opened,
+        log_in(opened, served, viewport=SIZE) as found,
+    ):
+        yield found
+
+
+@pytest.fixture
+def page(logged_in: LoggedIn) -> Iterator[Page]:
+    """A new page; anything that the browser complains about fails the test."""
+    complaints: list[str] = []
+    opened = logged_in.context.new_page()
+    opened.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.set_default_timeout(40_000)
+    yield opened
+    opened.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="session")
+def worklist(logged_in: LoggedIn) -> list[dict[str, Any]]:
+    """The phantoms of the first run, read."""
+    assert logged_in.api.post("/api/v1/phantoms").status_code == 201
+    found = logged_in.read_all()
+    return [one for one in found if (one["patient_id"] or "") in {f"PHANTOM-0{number}" for number in range(1, 7)}]

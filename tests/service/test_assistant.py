@@ -33,7 +33,9 @@ GATED = read(
         ("How sure are you?", "sure"),
         ("show similar positives", "similar"),
         ("which cases look like this one", "similar"),
-        ("compare with the prior", "prior"),
+        ("compare with the prior", "compare"),
+        ("Is there a prior study?", "prior"),
+        ("¿Ha cambiado algo?", "compare"),
         ("Why did you abstain?", "abstain"),
         ("what is this reader bad at?", "limits"),
         ("can I trust it?", "limits"),
@@ -85,7 +87,14 @@ def test_answers_are_made_of_facts_alone() -> None:
 
 def test_every_intent_has_an_answer_without_any_fact() -> None:
     for intent in (*INTENTS, "unknown"):
-        words = {"treatment": "treat", "abstain": "abstain", "prior": "prior", "limits": "trust", "size": "size"}
+        words = {
+            "treatment": "treat",
+            "abstain": "abstain",
+            "prior": "prior",
+            "compare": "compare",
+            "limits": "trust",
+            "size": "size",
+        }
         assert answer(words.get(intent, intent), ()).text
 
 

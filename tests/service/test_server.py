@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -19,6 +20,8 @@ import psutil
 import pytest
 
 from tests.service.test_api import film
+from wetread.errors import WetreadError
+from wetread.service.server import Address, listen
 
 PROGRAM = [sys.executable, "-c", "from wetread.cli.main import main; main()"]
 
@@ -73,9 +76,37 @@ def test_an_upload_is_read_also_when_workers_are_killed(served: tuple[httpx.Clie
     wait_for(lambda: ended(first))
     others = [upload(seed) for seed in range(2, 8)]
     (worker,) = psutil.Process(server).children()
+    assert worker.nice() > psutil.Process(server).nice()  # a page goes before a read
     worker.kill()
     wait_for(lambda: all(ended(study) for study in others))
     for study in (first, *others):
         (image,) = client.get(f"/api/v1/studies/{study}").json()["image_list"]
         assert len([one for one in image["results"] if one["kind"] == "read"]) == 1
     assert client.get("/api/v1/audit-log/check").json()["broken"] is None
+
+
+async def _delay_of_an_accepted_connection(listener: socket.socket) -> int:
+    """TCP_NODELAY of a connection as asyncio, and so the web server, accepts it."""
+    found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        found.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async with await asyncio.start_server(connected, sock=listener):
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        delay = await found
+        writer.close()
+    return delay
+
+
+def test_answers_do_not_wait_for_an_acknowledgement() -> None:
+    assert asyncio.run(_delay_of_an_accepted_connection(listen(Address(port=0)))) != 0
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with contextlib.closing(listen(Address(port=0))) as first:
+        first.listen()
+        port = first.getsockname()[1]
+        with pytest.raises(WetreadError, match=rf"expected a free port, got {port} \(.*in use.*; choose another"):
+            listen(Address(port=port))

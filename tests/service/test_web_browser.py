@@ -2,144 +2,49 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import json
 import math
-import os
 import re
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import REPOSITORY
-from tests.service.browser import NO_CHROMIUM, LoggedIn, browser, chromium, log_in, serve, wait_for
-from wetread.datasets.phantoms import Identity, Phantom, PhantomSpec, render, to_dicom
-from wetread.models.bundle import find_reader
-from wetread.service.pages import Pages
+from tests.service.browser import NO_CHROMIUM, LoggedIn, chromium, wait_for
+from tests.service.workstation import (
+    AXE,
+    WATERMARK,
+    dicom,
+    keep_screenshot,
+    open_study,
+    phantom,
+    seen_pixels,
+    serious,
+    uploaded,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason=NO_CHROMIUM)
 
-IMAGES = REPOSITORY / "docs" / "images"
-AXE = REPOSITORY / "web" / "node_modules" / "axe-core" / "axe.min.js"
-SIZE = {"width": 1440, "height": 900}
-WATERMARK = "Do not trust this reader: planted for a test."
-
-
-@pytest.fixture(scope="module")
-def logged_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoggedIn]:
-    """The service with the phantoms of the first run, all read, and a reader whose audit failed."""
-    assert Pages().built, "expected built pages, got none; run `make web`"
-    folder = tmp_path_factory.mktemp("workstation")
-    shelf = folder / "shelf"
-    failed_reader(shelf / "failed")
-    with (
-        serve(folder / "service", {"WETREAD_PATHS__READERS": str(shelf)}) as served,
-        browser() as opened,
-        log_in(opened, served, viewport=SIZE) as found,
-    ):
-        yield found
-
-
-@pytest.fixture
-def page(logged_in: LoggedIn) -> Iterator[Page]:
-    """A new page; anything that the browser complains about fails the test."""
-    complaints: list[str] = []
-    opened = logged_in.context.new_page()
-    opened.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.set_default_timeout(20_000)
-    yield opened
-    opened.close()
-    assert complaints == []
-
-
-@pytest.fixture(scope="module")
-def worklist(logged_in: LoggedIn) -> list[dict[str, Any]]:
-    """The phantoms of the first run, read."""
-    assert logged_in.api.post("/api/v1/phantoms").status_code == 201
-    return logged_in.read_all()
-
-
-def failed_reader(target: Path) -> None:
-    """The shipped reader under another name, with an audit that failed."""
-    shutil.copytree(find_reader("chest-pneumonia", ()), target)
-    card = json.loads((target / "card.json").read_text())
-    (target / "card.json").write_text(json.dumps({**card, "name": "failed", "audit_verdict": "FAIL T3"}))
-    line = {
-        "code": "T3", "question": "Can the label be told without the organ?", "answer": "FAIL",
-        "sentence": "A probe outside the lungs reaches AUROC 0.958.", "n": 1000,
-    }  # fmt: skip
-    passed = {"code": "T1", "question": "Is a patient in two splits?", "answer": "PASS", "sentence": "No.", "n": None}
-    audit = {
-        "verdict": "FAIL T3", "headline": "Failed: T3", "watermark": WATERMARK, "failed": ["T3"], "data": "planted",
-        "split": "test", "n": 1000, "patients": 900, "lines": [passed, line],
-    }  # fmt: skip
-    (target / "audit.json").write_text(json.dumps(audit))
-
-
-def phantom(seed: int = 7, size_px: int = 256) -> Phantom:
-    return render(PhantomSpec(seed=seed, size_px=size_px))
-
-
-def dicom(made: Phantom, patient: str, transfer_syntax: str = "") -> bytes:
-    data = to_dicom(made, Identity(patient))
-    if transfer_syntax:
-        data.compress(transfer_syntax, generate_instance_uid=False)
-    target = io.BytesIO()
-    data.save_as(target, enforce_file_format=True)
-    return target.getvalue()
-
-
-def open_study(page: Page, study: str) -> None:
-    page.goto(f"/#/study/{study}")
-    page.locator(f"[data-study='{study}'] [data-testid=viewport][data-ready=true]").first.wait_for()
-
-
-def uploaded(logged_in: LoggedIn, data: bytes) -> str:
-    answer = logged_in.api.post("/api/v1/uploads", files={"files": ("x", data)})
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["studies"][0]["id"])
-
-
-def seen_pixels(page: Page) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The image as the viewer drew it, without what lies over it."""
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    address = page.locator(".viewport-image canvas").first.evaluate("canvas => canvas.toDataURL()")
-    drawn = base64.b64decode(address.partition(",")[2])
-    return np.asarray(Image.open(io.BytesIO(drawn)).convert("L"))
-
-
-def keep_screenshot(page: Page, name: str) -> None:
-    """Write a picture of the documentation, where that was asked for."""
-    if os.environ.get("WETREAD_UPDATE_SCREENSHOTS"):
-        page.mouse.move(0, 0)
-        page.wait_for_timeout(400)
-        page.screenshot(path=IMAGES / f"workstation-{name}.png")
-
 
 def test_from_log_in_over_upload_to_the_signed_report(logged_in: LoggedIn, page: Page) -> None:
     page.goto("/")
-    page.get_by_text("No studies yet").wait_for()
+    empty = logged_in.api.get("/api/v1/studies").json()["total"] == 0
+    (page.get_by_text("No studies yet") if empty else page.locator("table.studies")).wait_for()
     page.get_by_test_id("files").set_input_files(
         {"name": "Doe^Jane.dcm", "mimeType": "application/dicom", "buffer": dicom(phantom(), "77")}
     )
     page.get_by_text("New images: 1. Studies: 1").wait_for()
     assert "Doe" not in page.content()  # a file's name may tell of a patient
-    row = page.locator("table.studies tbody tr")
+    row = page.locator("table.studies tbody tr").filter(has_text="PHANTOM-77")
     row.get_by_text("being read").wait_for()
-    page.keyboard.press("Enter")
+    row.get_by_role("link").click()
     page.locator("[data-testid=viewport][data-ready=true]").wait_for()
     page.get_by_test_id("waiting").wait_for()
-    page.get_by_test_id("waiting").wait_for(state="detached", timeout=60_000)
+    page.get_by_test_id("waiting").wait_for(state="detached", timeout=180_000)
     finding = page.get_by_label("PNEUMONIA").or_(page.get_by_text("The reader gives no answer for this image:"))
     finding.first.wait_for()
 
@@ -349,28 +254,10 @@ def test_compressed_films_look_like_plain_ones(logged_in: LoggedIn, page: Page) 
         assert np.abs(shown[0] - compressed).max() <= 1
 
 
-def test_frames_of_one_file_are_a_stack(logged_in: LoggedIn, page: Page) -> None:
-    """The service takes single images; the viewer is given a file of three frames by the browser."""
-    study = uploaded(logged_in, dicom(phantom(17), "95"))
-    data = to_dicom(phantom(17), Identity("95"))
-    frames = [np.full((64, 64), value, np.uint16) for value in (100, 2000, 4000)]
-    data.NumberOfFrames, data.Rows, data.Columns = "3", 64, 64
-    data.PixelData = b"".join(frame.astype("<u2").tobytes() for frame in frames)
-    target = io.BytesIO()
-    data.save_as(target, enforce_file_format=True)
-    page.route("**/dicom*", lambda route: route.fulfill(body=target.getvalue(), content_type="application/dicom"))
-    open_study(page, study)
-    page.get_by_text("Frame 1 of 3").wait_for()
-    dark = seen_pixels(page)[200:400, 300:500].mean()
-    page.keyboard.press("ArrowRight")
-    page.get_by_text("Frame 2 of 3").wait_for()
-    assert seen_pixels(page)[200:400, 300:500].mean() > dark + 50
-
-
 def test_axe_finds_nothing_serious(page: Page, worklist: list[dict[str, Any]]) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is not installed: npm ci in web/")
-    places = ["/", f"/#/study/{worklist[0]['id']}", "/#/readers", "/#/feedback", "/#/log"]
+    places = ["/", f"/#/study/{worklist[0]['id']}", "/#/readers", "/#/feedback", "/#/log", "/#/jobs", "/#/tokens"]
     found = []
     for place in places:
         page.goto(place)
@@ -379,13 +266,7 @@ def test_axe_finds_nothing_serious(page: Page, worklist: list[dict[str, Any]]) -
         page.wait_for_timeout(600)
         if place == "/#/readers":
             keep_screenshot(page, "readers")
-        page.evaluate(AXE.read_text())  # not a script of the page: the security policy would refuse it
-        result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        found += [
-            (place, one["id"], one["nodes"][0]["html"][:160], one["nodes"][0].get("failureSummary", "")[:200])
-            for one in result["violations"]
-            if one["impact"] in ("serious", "critical")
-        ]
+        found += [(place, *one) for one in serious(page)]
     assert found == []
 
 

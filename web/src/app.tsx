@@ -1,23 +1,19 @@
 /** The frame around every page: who is logged in, where one can go, and what holds everywhere. */
 import { useQueryClient } from "@tanstack/react-query";
 import { Keyboard, LogOut } from "lucide-react";
-import { lazy, Suspense, useEffect, useState } from "react";
+import { useEffect, useState } from "react";
 import type { Session } from "./api/client";
 import { useLogOut, useSession } from "./api/queries";
 import { useWords } from "./i18n";
 import { useKeys } from "./keys";
 import { LogIn } from "./login";
+import { AuditLog, FeedbackPage, Jobs, Readers, Study, Tokens, Users } from "./pages";
 import { setPreferences, usePreferences } from "./preferences";
 import { go, usePlace } from "./router";
 import { Boundary } from "./ui/boundary";
 import { IconButton, Problem, Spinner, Switch } from "./ui/parts";
 import { Shortcuts } from "./ui/shortcuts";
 import { Worklist } from "./worklist/worklist";
-
-const Study = lazy(() => import("./study/study"));
-const Readers = lazy(() => import("./readers/readers"));
-const FeedbackPage = lazy(() => import("./feedback/feedback"));
-const AuditLog = lazy(() => import("./log/log"));
 
 export function App() {
   const words = useWords();
@@ -53,9 +49,7 @@ function Frame({ session }: { session: Session }) {
           key={`${place.page} ${place.id}`}
           fallback={(error, again) => <Problem error={error} onRetry={again} />}
         >
-          <Suspense fallback={<Spinner label={words("loading")} />}>
-            <Page session={session} />
-          </Suspense>
+          <Page session={session} />
         </Boundary>
       </main>
       {help && <Shortcuts onClose={() => setHelp(false)} />}
@@ -72,6 +66,12 @@ function Page({ session }: { session: Session }) {
       return <Readers chosen={place.id} />;
     case "feedback":
       return <FeedbackPage session={session} />;
+    case "jobs":
+      return <Jobs session={session} />;
+    case "users":
+      return <Users session={session} />;
+    case "tokens":
+      return <Tokens session={session} />;
     case "log":
       return <AuditLog />;
     default:
@@ -87,7 +87,13 @@ function TopBar({ session, page, onHelp }: { session: Session; page: string; onH
     ["worklist", "", words("worklist")],
     ["readers", "readers", words("readers")],
     ...(session.role === "reader" ? [] : [["feedback", "feedback", words("feedback")]]),
-    ...(session.role === "admin" ? [["log", "log", words("auditLog")]] : []),
+    ["jobs", "jobs", words("jobs")],
+    ...(session.role === "admin"
+      ? [
+          ["users", "users", words("users")],
+          ["log", "log", words("auditLog")],
+        ]
+      : []),
   ] as [string, string, string][];
   const current = page === "study" ? "worklist" : page;
   return (
@@ -126,9 +132,14 @@ function TopBar({ session, page, onHelp }: { session: Session; page: string; onH
       <IconButton label={words("keyboardHelp")} shortcut="?" onClick={onHelp}>
         <Keyboard size={16} />
       </IconButton>
-      <span className="who" title={session.role}>
+      <a
+        className="who"
+        href="#/tokens"
+        title={`${words("yourTokens")} · ${session.role}`}
+        aria-current={page === "tokens" ? "page" : undefined}
+      >
         {session.name}
-      </span>
+      </a>
       <IconButton
         label={words("logOut")}
         onClick={() => {

@@ -63,3 +63,26 @@ export function personName(text: string | null): string {
   const [family = "", given = ""] = (text ?? "").split("=")[0]?.split("^") ?? [];
   return [family, given].filter(Boolean).join(", ");
 }
+
+/** DA of DICOM as days since 1970; null for none. */
+function dayOf(text: string | null): number | null {
+  const parts = text?.match(/^(\d{4})(\d{2})(\d{2})$/);
+  return parts ? Date.UTC(Number(parts[1]), Number(parts[2]) - 1, Number(parts[3])) / 86_400_000 : null;
+}
+
+/** How long one study lies before another, in words; empty where a date is missing. */
+export function interval(other: string | null, now: string | null, words: Words): string {
+  const [from, to] = [dayOf(other), dayOf(now)];
+  if (from === null || to === null) return "";
+  const days = Math.abs(to - from);
+  if (days === 0) return words("sameDay");
+  const length =
+    days < 61 ? words(days === 1 ? "oneDay" : "someDays", { n: days }) : yearsOrMonths(days, words);
+  return words(to > from ? "earlier" : "later", { length });
+}
+
+function yearsOrMonths(days: number, words: Words): string {
+  return days < 730
+    ? words("someMonths", { n: Math.round(days / 30.44) })
+    : words("someYears", { n: fixed(days / 365.25, 1, words.language) });
+}

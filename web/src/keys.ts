@@ -9,7 +9,7 @@ export function useKeys(map: KeyMap, enabled = true): void {
   useEffect(() => {
     if (!enabled) return;
     const listen = (event: KeyboardEvent) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
+      if (event.ctrlKey || event.metaKey || event.altKey || isTaken(event)) return;
       if (document.querySelector("dialog[open]")) return;
       const action = latest.current[event.key];
       if (!action || (event.key === " " && isPressable(event.target))) return;
@@ -21,9 +21,11 @@ export function useKeys(map: KeyMap, enabled = true): void {
   }, [enabled]);
 }
 
-function isTyping(target: EventTarget | null): boolean {
-  const element = target as HTMLElement | null;
-  return element?.closest?.("input, textarea, select, [contenteditable]") != null;
+/** Whether the key is for what has the focus: text for a field, arrows for a slider. */
+function isTaken({ target, key }: KeyboardEvent): boolean {
+  const field = (target as HTMLElement | null)?.closest?.("input, textarea, select, [contenteditable]");
+  const isSlider = field instanceof HTMLInputElement && field.type === "range";
+  return field != null && !(isSlider && key.length === 1);
 }
 
 /** The space bar presses what has the focus. */

@@ -1,6 +1,6 @@
 /** Log in with name and password, or with the one-time token that `wetread serve` prints. */
 import { type FormEvent, useState } from "react";
-import { useLogIn } from "./api/queries";
+import { useLogIn, useLogInWays } from "./api/queries";
 import { Mark } from "./app";
 import { useWords } from "./i18n";
 import { Button, Problem } from "./ui/parts";
@@ -8,6 +8,7 @@ import { Button, Problem } from "./ui/parts";
 export function LogIn() {
   const words = useWords();
   const logIn = useLogIn();
+  const provider = useLogInWays().data?.openid;
   const [name, setName] = useState("");
   const [password, setPassword] = useState("");
   const [token, setToken] = useState("");
@@ -23,6 +24,14 @@ export function LogIn() {
         </h1>
         <p className="dim">{words("researchUse")}</p>
         {logIn.isError && <Problem error={logIn.error} />}
+        {provider && (
+          <>
+            <a className="button main" href="/login/openid">
+              {words("logInWith", { provider })}
+            </a>
+            <div className="or">{words("or")}</div>
+          </>
+        )}
         <form onSubmit={(event) => send(event, { name, password })}>
           <label>
             {words("userName")}
@@ -38,7 +47,7 @@ export function LogIn() {
               onChange={(e) => setPassword(e.target.value)}
             />
           </label>
-          <Button kind="main" type="submit" disabled={logIn.isPending}>
+          <Button kind={provider ? "plain" : "main"} type="submit" disabled={logIn.isPending}>
             {words("logIn")}
           </Button>
         </form>

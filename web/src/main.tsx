@@ -3,7 +3,10 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { Refused } from "./api/client";
 import { App } from "./app";
+import { sessionQuery, studyQuery } from "./api/queries";
+import { fetchStudyPage } from "./pages";
 import { preferences } from "./preferences";
+import { placesOf, previewOf, startOf } from "./study/stage";
 import "@fontsource-variable/inter/wght.css";
 import "./styles/base.css";
 import "./styles/shell.css";
@@ -24,6 +27,21 @@ const client = new QueryClient({
     },
   },
 });
+
+// All that the first page needs is asked for at once, not one after the other.
+void client.prefetchQuery(sessionQuery);
+const study = location.hash.match(/^#\/study\/(\w+)/)?.[1];
+if (study !== undefined) {
+  fetchStudyPage();
+  client
+    .fetchQuery(studyQuery(study))
+    .then((found) => {
+      const places = placesOf(found);
+      const picture = previewOf(places[startOf(places, places[0]?.file)]);
+      if (picture) new Image().src = picture;
+    })
+    .catch(() => undefined); // the page of the study says what is wrong
+}
 
 document.documentElement.lang = preferences().language;
 const root = document.getElementById("root");

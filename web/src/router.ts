@@ -1,4 +1,4 @@
-/** Addresses after the hash: `#/`, `#/study/ID`, `#/readers`, `#/feedback`, `#/log`. They never reach the server. */
+/** Addresses after the hash: `#/`, `#/study/ID`, `#/jobs` and so on. They never reach the server. */
 import { useSyncExternalStore } from "react";
 
 export interface Place {

@@ -24,7 +24,7 @@ def command(
     Example: wetread worker --database-url postgresql+psycopg://wetread@db/wetread
     """
     from wetread.service.context import open_service
-    from wetread.service.server import stop_with_parent
+    from wetread.service.server import stop_with_parent, yield_to_server
     from wetread.service.worker import Worker, work
     from wetread.settings import load_settings
 
@@ -37,4 +37,5 @@ def command(
         signal.signal(number, lambda *_: chosen.stop.set())
     if with_parent:
         stop_with_parent(chosen.stop)
+        yield_to_server()
     work(chosen)

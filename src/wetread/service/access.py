@@ -54,6 +54,7 @@ PUBLIC = frozenset(
         "/api/v1/openapi.json",
         "/api/v1/session",
         "/api/v1/session/one-time",
+        "/api/v1/session/ways",
     }
 )
 """Routes that somebody who is not logged in may use."""
@@ -66,7 +67,12 @@ def _service(request: Request) -> Service:
     return service
 
 
-Here = Annotated[Service, Depends(_service)]
+async def _here(request: Request) -> Service:
+    # Not a plain function: each of those waits for a thread of its own, and there is nothing here to wait for.
+    return _service(request)
+
+
+Here = Annotated[Service, Depends(_here)]
 """The installation that a request is for."""
 
 

@@ -39,7 +39,8 @@ INTENTS: dict[str, tuple[str, ...]] = {
                 r"abstien"),
     "where": (r"\bwhere\b", r"\blook(ed|ing)?\b(?! like)", r"heat ?map", r"\bevidence\b", r"\bdonde\b", r"mapa"),
     "similar": (r"similar", r"\blike this\b", r"look like", r"other cases", r"neighbou?r", r"parecid"),
-    "prior": (r"\bprior\b", r"previous", r"earlier", r"\bcompare\b", r"\bchange[ds]?\b", r"anterior", r"compara"),
+    "compare": (r"\bcompare", r"\bchange[ds]?\b", r"\b(better|worse)\b", r"compara", r"cambi", r"(mejor|peor)"),
+    "prior": (r"\bprior\b", r"previous", r"earlier", r"anterior"),
     "limits": (r"\bbad at\b", r"\blimit", r"weak", r"trust", r"\baudit", r"\bfail", r"fiable", r"confia"),
     "sure": (r"\bsure\b", r"certain", r"confiden", r"probab", r"how likely", r"segur", r"likelihood"),
     "size": (r"\bsize\b", r"\bmeasur", r"\blarge\b", r"\bratio\b", r"how big", r"\bheart\b", r"tamano", r"medida"),
@@ -52,6 +53,7 @@ _CAN = (
     "I answer from what was recorded: ask for the findings, how sure the reader is, where it looked, sizes, "
     "why it abstained, similar cases, the prior, or what this reader is bad at."
 )
+_NO_PRIOR = "No other study of this patient is in your worklists."
 _DECLINED = "I do not advise on treatment. I can say what was recorded of this study."
 
 
@@ -113,7 +115,16 @@ def _similar(facts: Sequence[Fact], _limits: Sequence[Fact]) -> Answer:
 def _prior(facts: Sequence[Fact], _limits: Sequence[Fact]) -> Answer:
     found = _of(facts, "prior")
     actions = tuple({"do": "open_beside", "study": fact.result} for fact in found)
-    return Answer("prior", _phrases(found), actions, "No earlier study of this patient is in your worklists.")
+    return Answer("prior", _phrases(found), actions, _NO_PRIOR)
+
+
+def _compare(facts: Sequence[Fact], limits: Sequence[Fact]) -> Answer:
+    """The findings of now before those of the other studies; whether something changed is for a person to say."""
+    other = _prior(facts, limits)
+    if not other.phrases:
+        return Answer("compare", (), plain=_NO_PRIOR)
+    now = _phrases(_of(facts, "gate", "finding"))
+    return Answer("compare", (*now, *other.phrases), other.actions)
 
 
 def _abstain(facts: Sequence[Fact], _limits: Sequence[Fact]) -> Answer:
@@ -141,6 +152,7 @@ _MAKERS: dict[str, Callable[[Sequence[Fact], Sequence[Fact]], Answer]] = {
     "sure": _sure,
     "where": _where,
     "similar": _similar,
+    "compare": _compare,
     "prior": _prior,
     "abstain": _abstain,
     "size": _size,

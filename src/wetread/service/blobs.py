@@ -106,14 +106,16 @@ class BlobStore:
 
     def keep(self, new: Quarantined) -> Stored:
         """Move accepted bytes into the store."""
-        new.finish()
         target = self.path(new.sha256)
-        with disk_errors(target, DiskFull):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.exists():
+        if not target.exists():
+            new.finish()
+            with disk_errors(target, DiskFull):
+                target.parent.mkdir(parents=True, exist_ok=True)
                 new.path.chmod(0o400)
                 new.path.replace(target)
-                _sync_folder(target.parent)
+                # Renamed file and new folders are only there after a power cut if their folders reached the disk too.
+                for folder in (target.parent, target.parent.parent, self._blobs):
+                    _sync_folder(folder)
         return Stored(new.sha256, new.size)
 
     def put(self, data: bytes) -> Stored:
@@ -161,7 +163,6 @@ class BlobStore:
 
 
 def _sync_folder(folder: Path) -> None:
-    # A renamed file is only there after a power cut if its folder reached the disk too.
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

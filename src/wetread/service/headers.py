@@ -1,20 +1,22 @@
 """What the header of an upload says, read before anything is stored; no pixel is decoded.
 
 Decided here: which patient data the worklist keeps (name, identifier, sex, age, title and date of the study), and
-that two images are of one study only where the study's UID *and* the patient's identifier agree.
+that two images are of one study only where the study's UID *and* the patient's identifier agree. What is known of a
+file of several frames is what is known of its middle one.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any
 
 from wetread.service.blobs import Quarantined
+from wetread.service.frames import dicom_frame, frames_to_read, tiff_page, tiff_pages
 
-__all__ = ["ImageHeader", "group_key", "read_image_header"]
+__all__ = ["ImageHeader", "cut_frame", "group_key", "read_image_header"]
 
 _STUDY_KEYWORDS = ("PatientName", "StudyDate", "StudyDescription", "InstanceNumber", "SpecificCharacterSet")
 _LONGEST = 255
@@ -26,8 +28,9 @@ _NAME = "image"
 class ImageHeader:
     """``rows`` and ``columns`` of the image and what is known of it.
 
-    ``facts``: plain JSON by the names of :class:`~wetread.types.ImageFacts`, patient data left out; ``patient`` and
-    ``study`` hold those, by the columns of the table of studies.
+    ``facts``: plain JSON by the names of :class:`~wetread.types.ImageFacts`, patient data left out; ``frames`` where
+    the file holds several, ``frame`` and ``frame_of`` (a sha256) where the file was cut out of one. ``patient`` and
+    ``study`` hold what their names say, by the columns of the table of studies.
     """
 
     sha256: str
@@ -39,22 +42,54 @@ class ImageHeader:
     study: dict[str, Any] = field(default_factory=dict)
     number: int = 0
 
+    @property
+    def frames(self) -> int:
+        """How many frames the file holds."""
+        return int(self.facts.get("frames", 1))
+
 
 def read_image_header(file: Quarantined, kind: str, budget_bytes: int) -> ImageHeader:
     """Read the header of an image in quarantine.
 
     Raises:
-        ImageRefused: damaged, too small, several frames, over the budget; as :func:`wetread.imaging.load_image`.
+        ImageRefused: damaged, too small, over the budget; as :func:`wetread.imaging.load_image`.
     """
     from wetread.imaging.load import read_bytes
 
     data = read_bytes(file.path, budget_bytes)
+    frames = _frames(data, kind, budget_bytes)
+    if frames == 1:
+        return _single(data, kind, file.sha256, budget_bytes)
+    wanted = frames_to_read(frames)
+    middle = _single(cut_frame(data, kind, wanted[len(wanted) // 2]), kind, file.sha256, budget_bytes)
+    facts = {name: value for name, value in middle.facts.items() if name != "instance_uid"}
+    return replace(middle, facts={**facts, "frames": frames})
+
+
+def cut_frame(data: bytes, kind: str, frame: int) -> bytes:
+    """One frame, counted from 1, of a DICOM or TIFF file as a file of its own. Raises as the module of frames says."""
+    return dicom_frame(data, frame) if kind == "DICOM" else tiff_page(data, frame)
+
+
+def _frames(data: bytes, kind: str, budget_bytes: int) -> int:
+    """How many frames a file holds."""
     if kind == "DICOM":
-        return _dicom(data, file.sha256, budget_bytes)
+        from wetread.imaging.header import read_header
+        from wetread.imaging.history import History
+
+        return max(1, read_header(data, _NAME, History(), budget_bytes).integer("NumberOfFrames") or 1)
+    if kind == "TIFF":
+        return max(1, len(tiff_pages(data)))
+    return 1
+
+
+def _single(data: bytes, kind: str, sha256: str, budget_bytes: int) -> ImageHeader:
+    if kind == "DICOM":
+        return _dicom(data, sha256, budget_bytes)
     from wetread.imaging.raster import raster_shape
 
     rows, columns = raster_shape(data, kind, _NAME, budget_bytes)
-    return ImageHeader(file.sha256, kind, rows, columns, {"format": kind})
+    return ImageHeader(sha256, kind, rows, columns, {"format": kind})
 
 
 def group_key(headers: Sequence[ImageHeader]) -> list[tuple[str, list[ImageHeader]]]:
@@ -69,7 +104,7 @@ def group_key(headers: Sequence[ImageHeader]) -> list[tuple[str, list[ImageHeade
         groups.setdefault(key, []).append(header)
     loose = groups.pop("", [])
     if loose:
-        hashes = sorted({header.sha256 for header in loose})
+        hashes = sorted({header.sha256 for header in loose if "frame" not in header.facts})
         groups["images:" + hashlib.sha256("\n".join(hashes).encode()).hexdigest()] = loose
     return list(groups.items())
 

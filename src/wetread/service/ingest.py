@@ -1,16 +1,17 @@
 """From files in quarantine to studies, images and jobs, whole or not at all.
 
 Decided here: all of an upload is looked at before any of it is stored; one transaction then writes studies, images,
-jobs and the line of the audit log. The same content twice is one image, one study, one job and one result.
+jobs and the line of the audit log. The same content twice is one image, one study, one job and one result. Of a file
+of several frames the file is kept, and beside it those frames that are read, each as an image of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from wetread.errors import WetreadError
@@ -19,7 +20,8 @@ from wetread.service.accounts import Principal
 from wetread.service.audit_log import Actor
 from wetread.service.blobs import Quarantined
 from wetread.service.context import Service
-from wetread.service.headers import ImageHeader, group_key, read_image_header
+from wetread.service.frames import frames_to_read
+from wetread.service.headers import ImageHeader, cut_frame, group_key, read_image_header
 from wetread.service.jobs import Asked, enqueue
 from wetread.service.problems import Problem, problem_of
 from wetread.service.removal import forget_files, require_files
@@ -27,7 +29,7 @@ from wetread.service.tables import Blob, Job, Study, StudyImage, new_id, now
 from wetread.service.unpack import Refusal, archive_files, image_kind, is_archive
 from wetread.service.upsert import insert_new
 
-__all__ = ["Destination", "Ingested", "StudyGot", "ingest", "read_question", "search_words"]
+__all__ = ["Destination", "Ingested", "StudyGot", "frame_header", "ingest", "read_question", "search_words"]
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,10 @@ def _name(
         for key, headers in sorted(group_key([header for _, header in images]), key=lambda group: group[0]):
             study, got = _store(session, who, tray, key, headers)
             studies.append(got)
-            jobs += [job.id for job in _ask(session, study, {header.sha256 for header in headers}, asked, who)]
-        detail = {"studies": len(studies), "images": len(images), "refused": refused}
+            wanted = {header.sha256 for header in headers if header.frames == 1}
+            jobs += [job.id for job in _ask(session, study, wanted, asked, who)]
+        whole = sum("frame" not in header.facts for _, header in images)
+        detail = {"studies": len(studies), "images": whole, "refused": refused}
         target = studies[0].id if len(studies) == 1 else ""
         audit_log.append(session, Actor(who.name, request_id), "upload", target, detail)
     return tuple(studies), tuple(jobs)
@@ -141,31 +145,68 @@ def _look(
             number += 1
             if number > service.limits.files:
                 raise Problem("too_large", f"expected at most {service.limits.files} files, got more")
-            try:
-                header = read_image_header(one, image_kind(one), service.limits.file_bytes)
-            except WetreadError as error:
-                # The imaging layer names the file in its message, which here is a random word.
-                told = problem_of(error)
-                message = told.message.replace(one.path.name, "the file")
-                refused.append(Refusal(number, message, told.hint))
-            else:
-                images.setdefault(header.sha256, (one, header))
+            found = _opened(service, one, number, stack)
+            if isinstance(found, Refusal):
+                refused.append(found)
+                continue
+            for made, header in found:
+                images.setdefault(header.sha256, (made, header))
     return list(images.values()), refused
+
+
+def _opened(
+    service: Service, file: Quarantined, number: int, stack: contextlib.ExitStack
+) -> list[tuple[Quarantined, ImageHeader]] | Refusal:
+    """One file and those of its frames that are read; why it is left out where it cannot be."""
+    try:
+        header = read_image_header(file, image_kind(file), service.limits.file_bytes)
+        return [(file, header), *(_cut(service, file, header, stack) if header.frames > 1 else [])]
+    except WetreadError as error:
+        # The imaging layer names the file in its message, which here is a random word.
+        told = problem_of(error)
+        return Refusal(number, told.message.replace(file.path.name, "the file"), told.hint)
+
+
+def frame_header(made: Quarantined, whole: ImageHeader, frame: int, budget_bytes: int) -> ImageHeader:
+    """What is known of one frame that was cut out of a file into quarantine."""
+    header = read_image_header(made, whole.kind, budget_bytes)
+    return replace(header, number=whole.number, facts={**header.facts, "frame": frame, "frame_of": whole.sha256})
+
+
+def _cut(
+    service: Service, file: Quarantined, header: ImageHeader, stack: contextlib.ExitStack
+) -> list[tuple[Quarantined, ImageHeader]]:
+    """The frames of a file that are read, each in quarantine as a file of its own."""
+    data = file.path.read_bytes()
+    found = []
+    for frame in frames_to_read(header.frames):
+        made = stack.enter_context(service.blobs.quarantine(service.limits.file_bytes))
+        made.write(cut_frame(data, header.kind, frame))
+        made.finish()
+        found.append((made, frame_header(made, header, frame, service.limits.file_bytes)))
+    return found
 
 
 def _store(session: Session, who: Principal, tray: str, key: str, headers: list[ImageHeader]) -> tuple[Study, StudyGot]:
     study = _study(session, who, tray, key, headers[0])
-    count = session.scalar(select(func.count()).where(StudyImage.study_id == study.id)) or 0
+    whole = [header for header in headers if "frame" not in header.facts]
     added = 0
-    for number, header in enumerate(sorted(headers, key=lambda one: one.number), count + 1):
-        values = {
-            "id": new_id(), "study_id": study.id, "sha256": header.sha256, "number": header.number or number,
-            "kind": header.kind, "rows": header.rows, "columns": header.columns, "facts": header.facts,
-        }  # fmt: skip
-        added += insert_new(session, StudyImage, values, ["study_id", "sha256"])
+    for number, header in enumerate(sorted(whole, key=lambda one: one.number), study.images + 1):
+        added += _insert(session, study, header, header.number or number)
+        for frame in headers:
+            if frame.facts.get("frame_of") == header.sha256:
+                _insert(session, study, frame, header.number or number)
     if added:
-        study.images, study.status, study.changed = count + added, "open", now()
-    return study, StudyGot(study.id, added, len(headers) - added)
+        study.images, study.status, study.changed = study.images + added, "open", now()
+    return study, StudyGot(study.id, added, len(whole) - added)
+
+
+def _insert(session: Session, study: Study, header: ImageHeader, number: int) -> bool:
+    values = {
+        "id": new_id(), "study_id": study.id, "sha256": header.sha256, "number": number, "kind": header.kind,
+        "rows": header.rows, "columns": header.columns, "facts": header.facts,
+    }  # fmt: skip
+    return insert_new(session, StudyImage, values, ["study_id", "sha256"])
 
 
 def _study(session: Session, who: Principal, tray: str, key: str, header: ImageHeader) -> Study:

@@ -26,10 +26,13 @@ __all__ = [
     "FeedbackEntry",
     "FeedbackOut",
     "ImageOut",
+    "JobLine",
     "JobOut",
     "JobPage",
     "LogIn",
+    "LogInWays",
     "OneTime",
+    "OneTimeMade",
     "PhraseOut",
     "ReadBody",
     "ReaderOut",
@@ -98,6 +101,19 @@ class SessionOut(_Body):
     csrf: str | None = None
 
 
+class LogInWays(_Body):
+    """How people log in here beside name and password. ``openid``: host of the provider, None for none."""
+
+    openid: str | None
+
+
+class OneTimeMade(_Body):
+    """A secret that logs a user in once. ``address``: path of this service with it; ``expires``: until when."""
+
+    address: str
+    expires: float
+
+
 class UserBody(_Body):
     """A new user."""
 
@@ -117,13 +133,14 @@ class UserChange(_Body):
 
 
 class UserOut(_Body):
-    """A user. ``locked_until``: no log-in before."""
+    """A user. ``locked_until``: no log-in before; ``openid``: known through the provider of OpenID Connect."""
 
     id: str
     name: str
     role: Role
     trays: list[str]
     disabled: bool
+    openid: bool
     locked_until: float
     created: float
 
@@ -200,7 +217,10 @@ class StudyOut(_Body):
 
 
 class WorklistQuery(_Body):
-    """What the worklist shows. ``q``: words that all must occur; ``cursor``: ``next`` of the page before."""
+    """What the worklist shows. ``q``: words that all must occur; ``cursor``: ``next`` of the page before.
+
+    ``days``: studies of at most that age, by the date of the study, where it has none by when it came in; 0 for all.
+    """
 
     q: str = Field(default="", max_length=200)
     status: Literal["", "open", "read", "failed"] = ""
@@ -208,6 +228,7 @@ class WorklistQuery(_Body):
     body_part: str = Field(default="", max_length=64)
     decision: Literal["", "positive", "negative", "withheld"] = ""
     tray: str = Field(default="", max_length=64)
+    days: int = Field(default=0, ge=0, le=36500)
     order: Literal["urgency", "newest"] = "urgency"
     cursor: str = Field(default="", max_length=400)
     limit: int = Field(default=50, ge=1, le=200)
@@ -239,10 +260,19 @@ class JobOut(_Body):
     finished: float | None
 
 
-class JobPage(_Body):
-    """Jobs, newest first."""
+class JobLine(JobOut):
+    """A job with the study it is about, the number of the image there, and who asked for it."""
 
-    jobs: list[JobOut]
+    study_id: str
+    image_number: int
+    by: str
+
+
+class JobPage(_Body):
+    """Jobs, newest first. ``counts``: how many there are of each state."""
+
+    jobs: list[JobLine]
+    counts: dict[str, int]
 
 
 class ResultOut(_Body):
@@ -260,13 +290,19 @@ class ResultOut(_Body):
 
 
 class ImageOut(_Body):
-    """One image of a study."""
+    """One image of a study. ``frames``: how many the file holds; results are those of single frames.
+
+    ``frame_of``: the image whose frame ``frame`` this one is, counted from 1; None for an image that is a file.
+    """
 
     id: str
     number: int
     kind: str
     rows: int
     columns: int
+    frames: int = 1
+    frame: int = 1
+    frame_of: str | None = None
     facts: dict[str, Any]
     results: list[ResultOut] = []
 
@@ -308,9 +344,10 @@ class SimilarBody(_Body):
 
 
 class AnnotationBody(_Body):
-    """A measurement or mark. ``points``: pixels (column, row) of the original image."""
+    """A measurement or mark. ``points``: pixels (column, row) of the original image; ``frame``: on which of several."""
 
     kind: Literal["length", "angle", "box", "arrow", "text"]
+    frame: int = Field(default=1, ge=1, le=4096)
     points: list[tuple[float, float]] = Field(min_length=1, max_length=64)
     text: str = Field(default="", max_length=500)
 
@@ -321,6 +358,7 @@ class AnnotationOut(_Body):
     id: str
     image_id: str
     kind: str
+    frame: int = 1
     points: list[tuple[float, float]]
     text: str
     value: float | None

@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -34,9 +35,11 @@ __all__ = [
     "Address",
     "EmbeddedWorker",
     "check_address",
+    "listen",
     "login_address",
     "run_server",
     "stop_with_parent",
+    "yield_to_server",
 ]
 
 logger = logging.getLogger(__name__)
@@ -45,6 +48,7 @@ LOGIN_LASTS_S = 3600.0
 WORKER_COMMAND = (sys.executable, "-c", "from wetread.cli.main import main; main()", "worker", "--with-parent")
 _COMMAND_LINE = Actor("command line")
 _LONGEST_PAUSE_S = 30.0
+_NICENESS = 5
 
 
 @dataclass(frozen=True)
@@ -105,22 +109,12 @@ def run_server(service: Service, address: Address) -> None:
     Raises:
         WetreadError: the port is taken.
     """
-    import socket
-
     import uvicorn
 
     from wetread.service.app import build_app
     from wetread.service.web import log_as_json
 
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    with contextlib.closing(listener):
-        try:
-            listener.bind((address.host, address.port))
-        except OSError as error:
-            got = f"{address.port} ({os.strerror(error.errno or 0)})"
-            raise WetreadError(expected("a free port", got, "choose another with --port")) from None
+    with contextlib.closing(listen(address)) as listener:
         log_as_json()
         configuration = uvicorn.Config(
             build_app(service),
@@ -132,6 +126,25 @@ def run_server(service: Service, address: Address) -> None:
             timeout_graceful_shutdown=5,
         )
         uvicorn.Server(configuration).run([listener])
+
+
+def listen(address: Address) -> socket.socket:
+    """Bind a socket to the address.
+
+    Raises:
+        WetreadError: the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    # asyncio sends without delay only where a socket names its protocol; else each answer waits 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address.host, address.port))
+    except OSError as error:
+        listener.close()
+        got = f"{address.port} ({os.strerror(error.errno or 0)})"
+        raise WetreadError(expected("a free port", got, "choose another with --port")) from None
+    return listener
 
 
 class EmbeddedWorker:
@@ -187,6 +200,12 @@ def stop_with_parent(stop: threading.Event) -> None:
         stop.set()
 
     threading.Thread(target=wait, daemon=True, name="wetread-parent").start()
+
+
+def yield_to_server() -> None:
+    """Let the server of this machine have the processor first: a person waits for a page, a read takes seconds."""
+    with contextlib.suppress(AttributeError, OSError):  # no such call on Windows; forbidden in some containers
+        os.nice(_NICENESS)
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -85,6 +85,11 @@ class User(Base):
     locked_until: Mapped[float] = mapped_column(default=0.0)
     created: Mapped[float] = mapped_column(default=now)
 
+    @property
+    def openid(self) -> bool:
+        """Whether a provider of OpenID Connect says who this is."""
+        return self.subject is not None
+
 
 class Session(Base):
     """A log-in of a browser. ``id`` is the sha256 of the cookie, so that a stolen table opens nothing."""
@@ -183,7 +188,11 @@ class Study(Base):
 
 
 class StudyImage(Base):
-    """One image of a study. ``facts``: what the header says, as plain JSON."""
+    """One image of a study. ``facts``: what the header says, as plain JSON.
+
+    A file of several frames is an image with ``frames`` in its facts; a frame of it that is read is an image too, with
+    the number of that file, and ``frame`` and ``frame_of`` (the sha256 of the file) in its facts.
+    """
 
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("study_id", "sha256"),)

@@ -105,7 +105,8 @@ class Tools:
             who = self._who(session, "write")
             study = seen_study(session, who, study_id)
             images = session.scalars(select(StudyImage).where(StudyImage.study_id == study.id)).all()
-            jobs = [enqueue(session, asked, image, who.user_id) for image in images]
+            single = [image for image in images if image.facts.get("frames", 1) == 1]
+            jobs = [enqueue(session, asked, image, who.user_id) for image in single]
             self._note(session, who, f"ask {asked.kind}", study.id, {"jobs": len(jobs)})
             told = [{"job": job.id, "kind": job.kind, "state": job.state} for job in jobs]
         self._service.bell.ring()

@@ -30,7 +30,8 @@ TURNING = frozenset({
     "nothing", "without", "normal", "abnormal", "left", "right", "bilateral", "upper", "lower", "increased",
     "decreased", "large", "small", "larger", "smaller", "more", "less", "most", "least", "above", "below",
     "failed", "fail", "passed", "pass", "warn", "open", "unknown", "absent", "present", "only", "both", "neither",
-    "either", "but", "except", "unless",
+    "either", "but", "except", "unless", "earlier",
+    "later",
 })  # fmt: skip
 """Words that turn the meaning of a sentence round."""
 

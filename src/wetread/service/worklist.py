@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Select, and_, func, or_, select
@@ -26,7 +27,7 @@ COUNTED = 1_000_000
 
 @dataclass(frozen=True)
 class Filter:
-    """What to show; empty: no matter. ``q``: words that all must be in the study's texts. ``order``: see the API."""
+    """What to show; empty: no matter. ``q``: words that all must be in the texts of a study; the rest: see the API."""
 
     q: str = ""
     status: str = ""
@@ -34,6 +35,7 @@ class Filter:
     body_part: str = ""
     decision: str = ""
     tray: str = ""
+    days: int = 0
     order: str = "urgency"
 
 
@@ -64,9 +66,18 @@ def _conditions(query: Select[Any], who: Principal, chosen: Filter) -> Select[An
         value = getattr(chosen, name)
         if value:
             query = query.where(getattr(Study, name) == value)
+    if chosen.days:
+        query = query.where(_at_most(chosen.days))
     for word in chosen.q.lower().split()[:8]:
         query = query.where(Study.search.contains(word, autoescape=True))
     return query
+
+
+def _at_most(days: int) -> Any:
+    """Studies of at most that age; dates of the header have no time, so the whole first day counts."""
+    first = datetime.now(UTC) - timedelta(days=days)
+    dated = and_(Study.study_date.is_not(None), Study.study_date >= first.strftime("%Y%m%d"))
+    return or_(dated, and_(Study.study_date.is_(None), Study.created >= first.timestamp()))
 
 
 def _after(keys: tuple[Any, ...], values: list[Any]) -> Any:

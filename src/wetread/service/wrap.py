@@ -8,9 +8,10 @@ same instance each time.
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
+
+from wetread.types import Image
 
 __all__ = ["as_dicom"]
 
@@ -18,18 +19,11 @@ _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 
 
-def as_dicom(path: Path, study_id: str, image_id: str, budget_bytes: int) -> bytes:
-    """Return the picture at ``path`` as a DICOM file.
-
-    Raises:
-        ImageRefused: it cannot be decoded.
-    """
+def as_dicom(image: Image, study_id: str, image_id: str) -> bytes:
+    """Return a picture as a DICOM file; ``study_id`` and ``image_id`` say what it is called."""
     from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
     from pydicom.uid import UID
 
-    from wetread.imaging import load_image
-
-    image = load_image(path, budget_bytes=budget_bytes)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(_SECONDARY_CAPTURE)
     meta.MediaStorageSOPInstanceUID = UID(_uid(image_id))

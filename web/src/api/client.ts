@@ -20,6 +20,13 @@ export type FeedbackBody = Schemas["FeedbackBody"];
 export type Annotation = Schemas["AnnotationOut"];
 export type AnnotationBody = Schemas["AnnotationBody"];
 export type Upload = Schemas["UploadOut"];
+export type JobLine = Schemas["JobLine"];
+export type User = Schemas["UserOut"];
+export type UserBody = Schemas["UserBody"];
+export type UserChange = Schemas["UserChange"];
+export type Token = Schemas["TokenOut"];
+export type TokenBody = Schemas["TokenBody"];
+export type TokenMade = Schemas["TokenMade"];
 export type AuditLine = Schemas["AuditLine"];
 
 /** An answer that is not the expected one. `code` is for programs, `message` and `hint` are for people. */

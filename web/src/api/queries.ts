@@ -10,6 +10,9 @@ import {
   type Session,
   type Study,
   take,
+  type TokenBody,
+  type UserBody,
+  type UserChange,
   keepToken,
 } from "./client";
 
@@ -19,24 +22,27 @@ export interface Asked {
   modality: string;
   body_part: string;
   decision: "" | "positive" | "negative" | "withheld";
+  days: number;
   order: "urgency" | "newest";
 }
 
+export const sessionQuery = {
+  queryKey: ["session"],
+  queryFn: async (): Promise<Session | null> => {
+    try {
+      const session = await take(api.GET("/api/v1/session"));
+      keepToken(session.csrf);
+      return session;
+    } catch (error) {
+      if (error instanceof Refused && error.status === 401) return null;
+      throw error;
+    }
+  },
+  staleTime: Number.POSITIVE_INFINITY,
+};
+
 export function useSession() {
-  return useQuery({
-    queryKey: ["session"],
-    queryFn: async (): Promise<Session | null> => {
-      try {
-        const session = await take(api.GET("/api/v1/session"));
-        keepToken(session.csrf);
-        return session;
-      } catch (error) {
-        if (error instanceof Refused && error.status === 401) return null;
-        throw error;
-      }
-    },
-    staleTime: Number.POSITIVE_INFINITY,
-  });
+  return useQuery(sessionQuery);
 }
 
 export function useLogIn() {
@@ -88,13 +94,14 @@ export function useWorklist(asked: Asked, pages: number) {
   });
 }
 
+export const studyQuery = (id: string) => ({
+  queryKey: ["study", id],
+  queryFn: () => take(api.GET("/api/v1/studies/{study_id}", { params: { path: { study_id: id } } })),
+  staleTime: Number.POSITIVE_INFINITY, // opening a study is a line of the audit log: asked again only on a change
+});
+
 export function useStudy(id: string) {
-  return useQuery({
-    queryKey: ["study", id],
-    queryFn: () => take(api.GET("/api/v1/studies/{study_id}", { params: { path: { study_id: id } } })),
-    staleTime: Number.POSITIVE_INFINITY, // opening a study is a line of the audit log: asked again only on a change
-    enabled: id !== "",
-  });
+  return useQuery({ ...studyQuery(id), enabled: id !== "" });
 }
 
 export function usePriors(id: string) {
@@ -170,6 +177,7 @@ export function useAuditCheck(wanted: boolean) {
 
 export type Want =
   | { kind: "read"; operatingPoint?: string; reader?: string }
+  | { kind: "frame"; frame: number }
   | { kind: "explain"; label: string; method?: string; reader?: string }
   | { kind: "masks" }
   | { kind: "similar" };
@@ -183,6 +191,11 @@ export function useAsk(image: string, onAsked: () => void) {
         case "read": {
           const body = { reader, operating_point: want.operatingPoint ?? null };
           return take(api.POST("/api/v1/images/{image_id}/reads", { params, body }));
+        }
+        case "frame": {
+          const path = { image_id: image, frame: want.frame };
+          const body = { reader: "", operating_point: null };
+          return take(api.POST("/api/v1/images/{image_id}/frames/{frame}/reads", { params: { path }, body }));
         }
         case "explain": {
           const body = { reader, label: want.label, method: want.method ?? "gradcam" };
@@ -214,6 +227,8 @@ export function useAnnotate(image: string) {
   const client = useQueryClient();
   const done = () => client.invalidateQueries({ queryKey: ["annotations", image] });
   const add = useMutation({
+    // One after the other: two lines drawn quickly are listed as they were drawn.
+    scope: { id: `annotations ${image}` },
     mutationFn: (body: AnnotationBody) =>
       take(
         api.POST("/api/v1/images/{image_id}/annotations", { params: { path: { image_id: image } }, body }),
@@ -272,6 +287,89 @@ export function useLoadPhantoms() {
   return useMutation({
     mutationFn: () => take(api.POST("/api/v1/phantoms")),
     onSuccess: () => client.invalidateQueries({ queryKey: ["worklist"] }),
+  });
+}
+
+export function useLogInWays() {
+  return useQuery({
+    queryKey: ["log-in-ways"],
+    queryFn: () => take(api.GET("/api/v1/session/ways")),
+    staleTime: Number.POSITIVE_INFINITY,
+  });
+}
+
+export type JobState = "" | "queued" | "running" | "done" | "failed" | "cancelled" | "dead";
+
+export function useJobs(state: JobState) {
+  return useQuery({
+    queryKey: ["jobs", state],
+    placeholderData: keepPreviousData,
+    refetchInterval: 2000,
+    queryFn: () => take(api.GET("/api/v1/jobs", { params: { query: { state, limit: 200 } } })),
+  });
+}
+
+export function useJobChange() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: ({ id, change }: { id: string; change: "retry" | "cancel" }) => {
+      const params = { path: { job_id: id } };
+      return take(
+        change === "retry"
+          ? api.POST("/api/v1/jobs/{job_id}/retry", { params })
+          : api.POST("/api/v1/jobs/{job_id}/cancel", { params }),
+      );
+    },
+    onSettled: () => client.invalidateQueries({ queryKey: ["jobs"] }),
+  });
+}
+
+export function useUsers() {
+  return useQuery({ queryKey: ["users"], queryFn: () => take(api.GET("/api/v1/users")) });
+}
+
+export function useAddUser() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: (body: UserBody) => take(api.POST("/api/v1/users", { body })),
+    onSuccess: () => client.invalidateQueries({ queryKey: ["users"] }),
+  });
+}
+
+export function useChangeUser() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: ({ id, body }: { id: string; body: UserChange }) =>
+      take(api.PATCH("/api/v1/users/{user_id}", { params: { path: { user_id: id } }, body })),
+    onSettled: () => client.invalidateQueries({ queryKey: ["users"] }),
+  });
+}
+
+export function useOneTime() {
+  return useMutation({
+    mutationFn: (id: string) =>
+      take(api.POST("/api/v1/users/{user_id}/one-time", { params: { path: { user_id: id } } })),
+  });
+}
+
+export function useTokens() {
+  return useQuery({ queryKey: ["tokens"], queryFn: () => take(api.GET("/api/v1/tokens")) });
+}
+
+export function useMakeToken() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: (body: TokenBody) => take(api.POST("/api/v1/tokens", { body })),
+    onSuccess: () => client.invalidateQueries({ queryKey: ["tokens"] }),
+  });
+}
+
+export function useRevokeToken() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: (id: string) =>
+      take(api.DELETE("/api/v1/tokens/{token_id}", { params: { path: { token_id: id } } })),
+    onSettled: () => client.invalidateQueries({ queryKey: ["tokens"] }),
   });
 }
 

@@ -1,7 +1,7 @@
 /** Phrases with the recorded facts that they are made of; a fact leads to its image. */
-import type { Fact, Phrase } from "../api/client";
+import type { Fact, Phrase, StudyImage } from "../api/client";
 import { useWords } from "../i18n";
-import { readOf, type Stage } from "./stage";
+import { latest, readOf, type Stage } from "./stage";
 
 export function Phrases({
   phrases,
@@ -46,17 +46,19 @@ function FactLink({ id, fact, stage }: { id: string; fact: Fact | undefined; sta
 
 /** Move the viewer to what a fact is about. */
 export function showFact(fact: Fact, stage: Stage): void {
-  const number = Number(fact.image.replace(/\D+/g, ""));
-  const image = stage.study.image_list.find((one) => one.number === number);
-  if (!image) return;
-  stage.goToImage(number);
-  if (!["finding", "evidence"].includes(fact.kind)) {
-    if (["organ", "measure"].includes(fact.kind)) stage.setMasks(true);
-    return;
-  }
-  const read = image.results.filter((one) => one.kind === "read").at(-1);
-  const reading = read && readOf(read).labels.find((one) => one.label === fact.label);
-  if (read && reading && read.pictures.includes(`heat:${fact.label}`)) {
-    stage.showEvidence(read.id, fact.label, (reading.evidence?.boxes.length ?? 0) > 0 ? 0 : undefined);
-  }
+  const [number, frame] = (fact.image.match(/\d+/g) ?? []).map(Number); // "image 2, frame 5"
+  const image = stage.places.find(
+    (one) => one.file.number === number && (frame === undefined || one.frame === frame),
+  )?.image;
+  if (!image || number === undefined) return;
+  stage.goToImage(number, frame);
+  if (["organ", "measure"].includes(fact.kind)) stage.setMasks(true);
+  if (["finding", "evidence"].includes(fact.kind)) showHeat(fact.label, image, stage);
+}
+
+function showHeat(label: string, image: StudyImage, stage: Stage): void {
+  const read = latest(image, "read");
+  const reading = read && readOf(read).labels.find((one) => one.label === label);
+  if (!read || !reading || !read.pictures.includes(`heat:${label}`)) return;
+  stage.showEvidence(read.id, label, (reading.evidence?.boxes.length ?? 0) > 0 ? 0 : undefined);
 }

@@ -17,9 +17,50 @@ interface Props {
   onAsked: () => void;
 }
 
-export function Findings({ stage, session, onAsked }: Props) {
+export function Findings(props: Props) {
+  const { stage, session, onAsked } = props;
+  const { place } = stage;
+  if (!place) return null;
+  if (place.readable) return <OfPicture key={place.image.id} {...props} />;
+  return (
+    <>
+      <OtherFrames stage={stage} onAsked={onAsked} />
+      <Measurements stage={stage} session={session} onAsked={onAsked} />
+    </>
+  );
+}
+
+/** What stands where a frame was not read: which ones were, and the way to have this one read, too. */
+function OtherFrames({ stage, onAsked }: { stage: Stage; onAsked: () => void }) {
   const words = useWords();
-  const { image, study } = stage;
+  const { place, places } = stage;
+  const ask = useAsk(place?.file.id ?? "", onAsked);
+  if (!place) return null;
+  const read = places.flatMap((one, at) => (one.file === place.file && one.readable ? [{ at, ...one }] : []));
+  return (
+    <Section title={words("findings")}>
+      <p>{words("frameNotRead", { n: place.frame, of: place.file.frames })}</p>
+      <div className="row">
+        <span className="dim small">{words("framesRead")}</span>
+        {read.map(({ at, frame }) => (
+          <button key={frame} type="button" className="fact num" onClick={() => stage.setIndex(at)}>
+            {frame}
+          </button>
+        ))}
+      </div>
+      <div className="row">
+        <Button disabled={ask.isPending} onClick={() => ask.mutate({ kind: "frame", frame: place.frame })}>
+          {words("readFrame")}
+        </Button>
+      </div>
+      {ask.isError && <Problem error={ask.error} />}
+    </Section>
+  );
+}
+
+function OfPicture({ stage, session, onAsked }: Props) {
+  const words = useWords();
+  const { image, study, place } = stage;
   const read = latest(image, "read");
   const jobs = study.jobs.filter((one) => one.image_id === image?.id);
   const waiting = jobs.filter((one) => one.state === "queued" || one.state === "running");
@@ -38,6 +79,11 @@ export function Findings({ stage, session, onAsked }: Props) {
           <strong>{words("jobFailed", { kind: job.kind })}</strong> {job.message}
         </div>
       ))}
+      {place && place.file.frames > 1 && (
+        <p className="of-frame small dim">
+          {words("findingsOfFrame", { n: place.frame, of: place.file.frames })}
+        </p>
+      )}
       {read && <Reading key={read.id} read={read} stage={stage} session={session} onAsked={onAsked} />}
       {!read && waiting.length === 0 && failed.length === 0 && (
         <p className="dim padded">{words("notReadYet")}</p>

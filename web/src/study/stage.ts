@@ -1,6 +1,7 @@
 /** What the viewer of a study shows: which image, which overlays, what stands beside it. Overlays are off at first. */
 import { useCallback, useMemo, useRef, useState } from "react";
 import type { Result, StudyDetail, StudyImage } from "../api/client";
+import { pictureAddress } from "../api/queries";
 import type { Box, Evidence, LabelReading, OrganRecord, ReadRecord, SimilarRecord } from "../api/records";
 import type { ViewportHandle } from "../viewer/viewport";
 
@@ -9,8 +10,22 @@ export interface Case {
   rank: number;
 }
 
+/** One picture of a study: an image, or one frame of a file that holds several. */
+export interface Place {
+  /** The file, which carries measurements. */
+  file: StudyImage;
+  /** What results belong to: the frame where it was read, else the file. */
+  image: StudyImage;
+  frame: number;
+  /** Whether the picture is one that readers are asked about, as an image of its own. */
+  readable: boolean;
+}
+
 export interface Stage {
   study: StudyDetail;
+  /** All pictures in order: the wheel runs through them. */
+  places: readonly Place[];
+  place: Place | undefined;
   index: number;
   image: StudyImage | undefined;
   setIndex: (index: number) => void;
@@ -26,7 +41,7 @@ export interface Stage {
   viewport: React.RefObject<ViewportHandle | null>;
   /** Go to the image of a result, show its heat map and bring one of its boxes to the middle. */
   showEvidence: (result: string, label: string, box?: number) => void;
-  goToImage: (number: number) => void;
+  goToImage: (number: number, frame?: number) => void;
 }
 
 export interface Heat {
@@ -34,8 +49,45 @@ export interface Heat {
   label: string;
 }
 
+/** All pictures of a study in order; frames that were read stand for themselves, others for their file. */
+export function placesOf(study: StudyDetail): Place[] {
+  const files = study.image_list.filter((one) => one.frame_of === null || one.frame_of === undefined);
+  return files.flatMap((file) => {
+    if (file.frames === 1) return [{ file, image: file, frame: 1, readable: true }];
+    const read = new Map(
+      study.image_list.filter((one) => one.frame_of === file.id).map((one) => [one.frame, one]),
+    );
+    return Array.from({ length: file.frames }, (_, at) => {
+      const image = read.get(at + 1);
+      return { file, image: image ?? file, frame: at + 1, readable: image !== undefined };
+    });
+  });
+}
+
+/** Where a file is first looked at: its middle one of the frames that are read. */
+export function startOf(places: readonly Place[], file: StudyImage | undefined): number {
+  const own = places.flatMap((one, at) => (one.file === file && one.readable ? [at] : []));
+  return (
+    own[Math.floor(own.length / 2)] ??
+    Math.max(
+      0,
+      places.findIndex((one) => one.file === file),
+    )
+  );
+}
+
+export const addressOf = ({ file, frame }: Place): string =>
+  file.frames > 1 ? `/api/v1/images/${file.id}/frames/${frame}/dicom` : `/api/v1/images/${file.id}/dicom`;
+
+/** The small picture that was made when a reader read this one. */
+export function previewOf(place: Place | undefined): string | undefined {
+  const read = latest(place?.image, "read");
+  return read?.pictures.includes("film") ? pictureAddress(read.id, "film") : undefined;
+}
+
 export function useStage(study: StudyDetail): Stage {
-  const [index, setIndex] = useState(0);
+  const places = useMemo(() => placesOf(study), [study]);
+  const [index, setIndex] = useState(() => startOf(places, places[0]?.file));
   const [heat, setHeat] = useState<Heat | null>(null);
   const [masks, setMasks] = useState(false);
   const [opacity, setOpacity] = useState(0.6);
@@ -48,7 +100,7 @@ export function useStage(study: StudyDetail): Stage {
   }, []);
   const showEvidence = useCallback(
     (result: string, label: string, box?: number) => {
-      const at = study.image_list.findIndex((image) => image.results.some((one) => one.id === result));
+      const at = places.findIndex(({ image }) => image.results.some((one) => one.id === result));
       if (at < 0) return;
       setIndex(at);
       setHeat({ result, label });
@@ -57,20 +109,23 @@ export function useStage(study: StudyDetail): Stage {
       const target = box === undefined ? undefined : boxes[box];
       if (target) setTimeout(() => viewport.current?.lookAt(target), 0);
     },
-    [study],
+    [study, places],
   );
   const goToImage = useCallback(
-    (number: number) => {
-      const at = study.image_list.findIndex((image) => image.number === number);
-      if (at >= 0) setIndex(at);
+    (number: number, frame?: number) => {
+      const file = places.find((one) => one.file.number === number)?.file;
+      const at = places.findIndex((one) => one.file === file && one.frame === frame);
+      if (file) setIndex(at >= 0 ? at : startOf(places, file));
     },
-    [study],
+    [places],
   );
   return useMemo(
     () => ({
       study,
+      places,
+      place: places[index],
       index,
-      image: study.image_list[index],
+      image: places[index]?.image,
       setIndex,
       heat,
       setHeat: chooseHeat,
@@ -85,7 +140,7 @@ export function useStage(study: StudyDetail): Stage {
       showEvidence,
       goToImage,
     }),
-    [study, index, heat, chooseHeat, masks, opacity, marked, caseBeside, showEvidence, goToImage],
+    [study, places, index, heat, chooseHeat, masks, opacity, marked, caseBeside, showEvidence, goToImage],
   );
 }
 

@@ -1,22 +1,23 @@
 /** One study: its images in the middle, what was found of them on the right, other images and studies on the left. */
 import { useQueryClient } from "@tanstack/react-query";
 import { ArrowLeft } from "lucide-react";
-import { lazy, Suspense, useCallback, useRef, useState } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
+import { beginImage, forgetImages } from "../api/early";
 import type { Session, StudyDetail } from "../api/client";
 import { useEvents } from "../api/events";
 import { usePriors, useStudy } from "../api/queries";
 import { dicomDate, useWords } from "../i18n";
 import { useKeys } from "../keys";
+import { Viewer } from "../pages";
 import { go, studyPath } from "../router";
 import { Problem, Spinner } from "../ui/parts";
+import { Preview } from "../viewer/preview";
 import { Patient, Status } from "../worklist/table";
 import { Assistant } from "./assistant";
 import { Findings } from "./findings";
 import { Rail } from "./rail";
 import { Report } from "./report";
-import { useStage } from "./stage";
-
-const Reading = lazy(() => import("../viewer/reading"));
+import { addressOf, previewOf, type Stage, useStage } from "./stage";
 
 type Panel = "findings" | "report" | "assistant";
 
@@ -51,6 +52,11 @@ function Opened(props: { study: StudyDetail; beside: string; session: Session; o
   const { study, beside, session, onAsked } = props;
   const words = useWords();
   const stage = useStage(study);
+  const first = useRef(stage.place);
+  useEffect(() => {
+    if (first.current) beginImage(addressOf(first.current));
+    return forgetImages;
+  }, []);
   const priors = usePriors(study.id);
   const [panel, setPanel] = useState<Panel>("findings");
   useKeys({
@@ -83,9 +89,7 @@ function Opened(props: { study: StudyDetail; beside: string; session: Session; o
         <Status status={study.status} />
       </header>
       <Rail stage={stage} priors={priors.data ?? []} beside={beside} />
-      <Suspense fallback={<Spinner label={words("loadingViewer")} />}>
-        <Reading stage={stage} beside={beside} session={session} onAsked={onAsked} />
-      </Suspense>
+      <Middle stage={stage} beside={beside} session={session} />
       <aside className="panel" aria-label={words("findings")}>
         <div className="tabs" role="tablist">
           {tabs.map(([name, label]) => (
@@ -110,6 +114,21 @@ function Opened(props: { study: StudyDetail; beside: string; session: Session; o
       </aside>
     </div>
   );
+}
+
+/** The viewer; where there is a small picture, that comes first, and the viewer is not begun before it is seen. */
+function Middle({ stage, beside, session }: { stage: Stage; beside: string; session: Session }) {
+  const picture = useRef(previewOf(stage.place)).current;
+  const [seen, setSeen] = useState(picture === undefined || Viewer.ready());
+  const see = useCallback(() => setSeen(true), []);
+  const waiting = (
+    <section className="reading" data-testid="before-viewer">
+      <div className="toolbar" />
+      <div className="pane">{picture && <Preview address={picture} onShown={see} />}</div>
+      <footer className="legend" />
+    </section>
+  );
+  return seen ? <Viewer stage={stage} beside={beside} session={session} waiting={waiting} /> : waiting;
 }
 
 /** The next study in the order in which the worklist was last seen. */

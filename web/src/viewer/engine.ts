@@ -1,6 +1,7 @@
 /** cornerstone3D, started once: one rendering engine and one group of mouse tools for all viewports of the page. */
 import { Enums, init as initCore, metaData, RenderingEngine, type Types } from "@cornerstonejs/core";
 import { init as initLoader } from "@cornerstonejs/dicom-image-loader";
+import { utilities as metadata } from "@cornerstonejs/metadata";
 import {
   addTool,
   Enums as ToolEnums,
@@ -11,6 +12,7 @@ import {
   WindowLevelTool,
   ZoomTool,
 } from "@cornerstonejs/tools";
+import { takeImage } from "../api/early";
 
 export type LeftTool = "window" | "pan" | "zoom";
 
@@ -28,7 +30,8 @@ let engine: RenderingEngine | null = null;
 function started(): RenderingEngine {
   if (engine !== null) return engine;
   initCore({ rendering: { webGlContextCount: 2 }, debug: {} });
-  initLoader({ maxWebWorkers: 2 });
+  // Each decoder is 200 kB of script to begin with; on two cores a second one only delays the first image.
+  initLoader({ maxWebWorkers: Math.min(2, Math.max(1, (navigator.hardwareConcurrency || 2) - 1)) });
   initTools();
   for (const tool of [WindowLevelTool, PanTool, ZoomTool, StackScrollTool]) addTool(tool);
   const group = ToolGroupManager.createToolGroup(GROUP);
@@ -90,12 +93,22 @@ export function resizeAll(): void {
   }
 }
 
-const addressOf = (image: string): string => `/api/v1/images/${image}/dicom`;
+/** Start all that needs no image: workers, canvases, tools. */
+export function warmUp(): void {
+  started();
+}
 
-/** The image ids of cornerstone for one stored image: one for each frame. */
-export function imageIds(image: string, frames = 1): string[] {
-  const id = `wadouri:${location.origin}${addressOf(image)}`;
-  return frames > 1 ? Array.from({ length: frames }, (_, frame) => `${id}?frame=${frame + 1}`) : [id];
+export const imageIdOf = (address: string): string => `wadouri:${location.origin}${address}`;
+
+/** Hand the loader an image whose bytes are on their way already; it fetches any other by itself. */
+export async function takeEarly(address: string): Promise<void> {
+  const coming = takeImage(address);
+  if (coming === undefined) return;
+  try {
+    await metadata.addDicomPart10Instance(imageIdOf(address), await coming);
+  } catch {
+    // asked for again by the loader, whose error is shown
+  }
 }
 
 /** The header of an image that is loaded, by the standard's keywords; empty where there is none. */

@@ -131,10 +131,7 @@ export function Information({ view, banner, image, spacing, watermark }: Informa
   return (
     <div className="information">
       <Lines className="corner upper-left" lines={banner} />
-      <Lines
-        className="corner upper-right"
-        lines={view.frame ? [...image, words("frameOf", { n: view.frame.number, of: view.frame.of })] : image}
-      />
+      <Lines className="corner upper-right" lines={image} />
       <Lines
         className="corner lower-left"
         lines={[

@@ -1,13 +1,26 @@
 /** The middle of a study: toolbar, the viewport, and beside it a prior study or a similar case. */
 import { X } from "lucide-react";
-import { useCallback, useEffect, useRef, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import type { Session, StudyDetail, StudyImage } from "../api/client";
 import { pictureAddress, useAnnotate, useAnnotations, useStudy } from "../api/queries";
-import { dicomDate, personName, useWords } from "../i18n";
+import { dicomDate, interval, personName, useWords, type Words } from "../i18n";
 import { useKeys } from "../keys";
 import { usePreferences } from "../preferences";
 import { go, studyPath } from "../router";
-import { boxesOf, evidenceOf, heatOf, latest, organsOf, readOf, type Stage } from "../study/stage";
+import {
+  addressOf,
+  boxesOf,
+  evidenceOf,
+  heatOf,
+  latest,
+  organsOf,
+  type Place,
+  placesOf,
+  previewOf,
+  readOf,
+  type Stage,
+  startOf,
+} from "../study/stage";
 import { useVerdict } from "../study/trust";
 import { IconButton, Problem, Spinner } from "../ui/parts";
 import { Marks, type Measuring } from "./marks";
@@ -20,7 +33,6 @@ interface Props {
   stage: Stage;
   beside: string;
   session: Session;
-  onAsked: () => void;
 }
 
 export default function Reading({ stage, beside, session }: Props) {
@@ -42,6 +54,7 @@ export default function Reading({ stage, beside, session }: Props) {
   const step = (by: number) => viewport.current?.step(by);
   const toggleHeat = useHeatToggle(stage);
   const mayMeasure = session.role !== "reader";
+  const two = beside !== "" || stage.caseBeside !== null;
   useKeys({
     ArrowRight: () => step(1),
     ArrowDown: () => step(1),
@@ -73,8 +86,15 @@ export default function Reading({ stage, beside, session }: Props) {
         presets={presetCount > 0 ? presets.current : []}
         onHeat={toggleHeat}
       />
-      <div className={beside || stage.caseBeside ? "panes two" : "panes"}>
-        <Main stage={stage} measuring={measuring} onPresets={noticePresets} />
+      <div className={two ? "panes two" : "panes"}>
+        <div className="pane">
+          {two && (
+            <PaneHead
+              title={`${words("thisStudy")} ${dicomDate(stage.study.study_date) || words("undated")}`}
+            />
+          )}
+          <Main stage={stage} measuring={measuring} onPresets={noticePresets} />
+        </div>
         {beside ? <PriorPane id={beside} stage={stage} /> : stage.caseBeside && <CasePane stage={stage} />}
       </div>
       <Legend stage={stage} />
@@ -101,28 +121,32 @@ function useHeatToggle(stage: Stage): () => void {
   };
 }
 
-const shownOf = (study: StudyDetail): ShownImage[] =>
-  study.image_list.map((image) => ({
-    id: image.id,
-    rows: image.rows,
-    columns: image.columns,
-    modality: text(image.facts.modality),
+const shownOf = (places: readonly Place[]): ShownImage[] =>
+  places.map((one) => ({
+    address: addressOf(one),
+    modality: text(one.file.facts.modality),
+    preview: previewOf(one),
   }));
 
 function Main(props: { stage: Stage; measuring: Measuring; onPresets: (presets: View["presets"]) => void }) {
   const { stage, measuring, onPresets } = props;
   const words = useWords();
-  const { study, image } = stage;
-  if (!image) return <p className="padded">{words("noImages")}</p>;
+  const { places, place } = stage;
+  if (!place) return <p className="padded">{words("noImages")}</p>;
   return (
     <Viewport
-      images={shownOf(study)}
+      images={shownOf(places)}
       index={stage.index}
       onIndex={stage.setIndex}
       handle={stage.viewport}
-      label={words("imageNumber", { n: image.number })}
+      label={words("imageNumber", { n: place.file.number })}
     >
-      {(view) => <Over view={view} stage={stage} image={image} measuring={measuring} onPresets={onPresets} />}
+      {(view) => (
+        <>
+          <Over view={view} stage={stage} place={place} measuring={measuring} onPresets={onPresets} />
+          <Frames places={places} index={stage.index} onIndex={stage.setIndex} />
+        </>
+      )}
     </Viewport>
   );
 }
@@ -130,15 +154,16 @@ function Main(props: { stage: Stage; measuring: Measuring; onPresets: (presets: 
 interface OverProps {
   view: View;
   stage: Stage;
-  image: StudyImage;
+  place: Place;
   measuring: Measuring;
   onPresets: (presets: View["presets"]) => void;
 }
 
-function Over({ view, stage, image, measuring, onPresets }: OverProps) {
+function Over({ view, stage, place, measuring, onPresets }: OverProps) {
+  const { file, image, frame } = place;
   const words = useWords();
-  const annotations = useAnnotations(image.id).data ?? [];
-  const { add } = useAnnotate(image.id);
+  const annotations = (useAnnotations(file.id).data ?? []).filter((one) => one.frame === frame);
+  const { add } = useAnnotate(file.id);
   const { presets } = view;
   useEffect(() => onPresets(presets), [presets, onPresets]);
   const spacing = spacingOf(image);
@@ -162,7 +187,7 @@ function Over({ view, stage, image, measuring, onPresets }: OverProps) {
         measuring={measuring}
         spacing={spacing}
         onDrawn={(kind, points) =>
-          add.mutate({ kind, points: points.map(([x, y]) => [x, y] as [number, number]), text: "" })
+          add.mutate({ kind, frame, points: points.map(([x, y]) => [x, y] as [number, number]), text: "" })
         }
       />
       {read ? (
@@ -170,7 +195,7 @@ function Over({ view, stage, image, measuring, onPresets }: OverProps) {
           key={read.id}
           view={view}
           banner={banner}
-          image={image}
+          place={place}
           spacing={spacing}
           result={read}
         />
@@ -178,7 +203,7 @@ function Over({ view, stage, image, measuring, onPresets }: OverProps) {
         <Information
           view={view}
           banner={banner}
-          image={aboutImage(image, words("image"))}
+          image={aboutImage(place, words)}
           spacing={spacing}
           watermark=""
         />
@@ -191,7 +216,7 @@ function Over({ view, stage, image, measuring, onPresets }: OverProps) {
 function Watermarked(props: {
   view: View;
   banner: string[];
-  image: StudyImage;
+  place: Place;
   spacing: readonly [number, number] | null;
   result: NonNullable<ReturnType<typeof latest>>;
 }) {
@@ -201,7 +226,7 @@ function Watermarked(props: {
     <Information
       view={props.view}
       banner={props.banner}
-      image={aboutImage(props.image, words("image"))}
+      image={aboutImage(props.place, words)}
       spacing={props.spacing}
       watermark={failed ? `${words("auditFailed")}. ${watermark}` : ""}
     />
@@ -244,15 +269,47 @@ function useBanner(study: StudyDetail): string[] {
   ];
 }
 
-function aboutImage(image: StudyImage, word: string): string[] {
-  const { facts } = image;
+function aboutImage({ file, frame }: Place, words: Words): string[] {
+  const { facts } = file;
   return [
-    [text(facts.modality) || image.kind, text(facts.body_part), text(facts.view), text(facts.laterality)]
+    [text(facts.modality) || file.kind, text(facts.body_part), text(facts.view), text(facts.laterality)]
       .filter(Boolean)
       .join(" "),
-    `${word} ${image.number}`,
-    `${image.columns} × ${image.rows}`,
+    `${words("image")} ${file.number}`,
+    file.frames > 1 ? words("frameOf", { n: frame, of: file.frames }) : "",
+    `${file.columns} × ${file.rows}`,
   ];
+}
+
+/** A slider through the frames of the file that is shown; the frames that were read are marked on it. */
+function Frames(props: { places: readonly Place[]; index: number; onIndex: (index: number) => void }) {
+  const { places, index, onIndex } = props;
+  const words = useWords();
+  const here = places[index];
+  if (!here || here.file.frames === 1) return null;
+  const first = index - (here.frame - 1);
+  const own = places.slice(first, first + here.file.frames);
+  const share = (frame: number) => (100 * (frame - 1)) / Math.max(1, own.length - 1);
+  return (
+    <div className="frames">
+      <svg className="frames-read" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
+        {own
+          .filter((one) => one.readable)
+          .map((one) => (
+            <rect key={one.frame} x={share(one.frame) - 0.4} y="0" width="0.8" height="4" />
+          ))}
+      </svg>
+      <input
+        type="range"
+        min={1}
+        max={own.length}
+        value={here.frame}
+        aria-label={words("frame")}
+        aria-valuetext={words("frameOf", { n: here.frame, of: own.length })}
+        onChange={(event) => onIndex(first + Number(event.target.value) - 1)}
+      />
+    </div>
+  );
 }
 
 export function spacingOf(image: StudyImage): readonly [number, number] | null {
@@ -262,14 +319,16 @@ export function spacingOf(image: StudyImage): readonly [number, number] | null {
 
 const text = (value: unknown): string => (typeof value === "string" ? value : "");
 
-function PaneHead({ title, onClose }: { title: string; onClose: () => void }) {
+function PaneHead({ title, onClose }: { title: string; onClose?: () => void }) {
   const words = useWords();
   return (
     <header className="pane-head">
       <span>{title}</span>
-      <IconButton label={words("close")} onClick={onClose}>
-        <X size={14} />
-      </IconButton>
+      {onClose && (
+        <IconButton label={words("close")} onClick={onClose}>
+          <X size={14} />
+        </IconButton>
+      )}
     </header>
   );
 }
@@ -277,30 +336,47 @@ function PaneHead({ title, onClose }: { title: string; onClose: () => void }) {
 function PriorPane({ id, stage }: { id: string; stage: Stage }) {
   const words = useWords();
   const prior = useStudy(id);
-  const [index, setIndex] = useState(0);
   const close = () => go(studyPath(stage.study.id));
   if (prior.isPending) return <Spinner label={words("loading")} />;
   if (prior.isError) return <Problem error={prior.error} />;
-  const image = prior.data.image_list[index];
+  const apart = interval(prior.data.study_date, stage.study.study_date, words);
+  const title = [words("prior"), dicomDate(prior.data.study_date) || words("undated"), apart && `· ${apart}`];
   return (
     <div className="pane" data-testid="beside">
-      <PaneHead title={`${words("prior")} ${dicomDate(prior.data.study_date)}`} onClose={close} />
-      <Viewport images={shownOf(prior.data)} index={index} onIndex={setIndex} label={words("prior")}>
-        {(view) => image && <PriorInformation view={view} study={prior.data} image={image} />}
-      </Viewport>
+      <PaneHead title={title.filter(Boolean).join(" ")} onClose={close} />
+      <PriorImages study={prior.data} />
     </div>
   );
 }
 
-function PriorInformation({ view, study, image }: { view: View; study: StudyDetail; image: StudyImage }) {
+function PriorImages({ study }: { study: StudyDetail }) {
+  const words = useWords();
+  const places = useMemo(() => placesOf(study), [study]);
+  const [index, setIndex] = useState(() => startOf(places, places[0]?.file));
+  const place = places[index];
+  return (
+    <Viewport images={shownOf(places)} index={index} onIndex={setIndex} label={words("prior")}>
+      {(view) =>
+        place && (
+          <>
+            <PriorInformation view={view} study={study} place={place} />
+            <Frames places={places} index={index} onIndex={setIndex} />
+          </>
+        )
+      }
+    </Viewport>
+  );
+}
+
+function PriorInformation({ view, study, place }: { view: View; study: StudyDetail; place: Place }) {
   const words = useWords();
   const banner = useBanner(study);
   return (
     <Information
       view={view}
       banner={banner}
-      image={aboutImage(image, words("image"))}
-      spacing={spacingOf(image)}
+      image={aboutImage(place, words)}
+      spacing={spacingOf(place.file)}
       watermark=""
     />
   );

@@ -7,18 +7,20 @@ import { type ReactNode, type Ref, useEffect, useId, useImperativeHandle, useRef
 import type { Box } from "../api/records";
 import { useWords } from "../i18n";
 import { Problem, Spinner } from "../ui/parts";
-import { closeViewport, headerOf, imageIds, openViewport, resizeAll } from "./engine";
+import { closeViewport, headerOf, imageIdOf, openViewport, resizeAll, takeEarly } from "./engine";
 import { type Matrix, matrixOf, orientationOf, sameMatrix } from "./geometry";
+import { Preview } from "./preview";
 import { type Preset, presetsFor, type Range } from "./presets";
 
 /** A mark in the browser's own timeline, for the benchmark. */
 const FIRST_IMAGE = "wetread-first-image";
 
+/** A picture of the stack: where its DICOM file is, and what kind it is. */
 export interface ShownImage {
-  id: string;
-  rows: number;
-  columns: number;
+  address: string;
   modality: string;
+  /** Address of a small picture to look at until the image is there. */
+  preview?: string | undefined;
 }
 
 /** What is on the screen now. */
@@ -33,8 +35,6 @@ export interface View {
   presets: Preset[];
   /** Whether the image came inverted, as MONOCHROME1 does. */
   cameInverted: boolean;
-  /** Which frame of how many, where one file holds several. */
-  frame: { number: number; of: number } | null;
   firstImageMs: number;
 }
 
@@ -67,7 +67,7 @@ export function Viewport({ images, index, onIndex, handle, label, children }: Pr
   const [error, setError] = useState<unknown>(null);
   const shown = useRef({ images, onIndex });
   shown.current = { images, onIndex };
-  const ids = images.map((one) => one.id).join(" ");
+  const stack = images.map((one) => one.address).join(" ");
   const begun = useRef(0);
 
   useEffect(() => {
@@ -84,7 +84,8 @@ export function Viewport({ images, index, onIndex, handle, label, children }: Pr
     };
     const moved = () => {
       const { images: listed, onIndex: tell } = shown.current;
-      if (opened.getImageIds().length === listed.length) tell(opened.getCurrentImageIdIndex());
+      const at = opened.getCurrentImageIdIndex(); // an event of the stack before would tell of another image
+      if (opened.getCurrentImageId() === imageIdOf(listed[at]?.address ?? "")) tell(at);
     };
     place.addEventListener(Enums.Events.IMAGE_RENDERED, redraw);
     place.addEventListener(Enums.Events.STACK_NEW_IMAGE, moved);
@@ -100,27 +101,22 @@ export function Viewport({ images, index, onIndex, handle, label, children }: Pr
   }, [id]);
   useEffect(() => {
     const opened = viewport.current;
-    if (opened === null || ids === "") return;
+    if (opened === null || stack === "") return;
     setError(null);
     setView(null);
     begun.current = performance.now();
-    const names = ids.split(" ");
-    const stack = names.flatMap((one) => imageIds(one));
-    opened
-      .setStack(stack, Math.min(index, stack.length - 1))
-      .then(async () => {
-        // Only a file itself says how many frames it has; a stack of one such file becomes the stack of its frames.
-        const frames = names.length === 1 ? Number(headerOf(stack[0] ?? "").NumberOfFrames ?? 1) : 1;
-        if (frames > 1) await opened.setStack(imageIds(names[0] ?? "", frames), 0);
-        opened.render();
-      })
+    const addresses = stack.split(" ");
+    const at = Math.min(index, addresses.length - 1);
+    takeEarly(addresses[at] ?? "")
+      .then(() => (viewport.current === opened ? opened.setStack(addresses.map(imageIdOf), at) : undefined))
+      .then(() => viewport.current === opened && opened.render())
       .catch(setError);
     // eslint-disable-next-line react-hooks/exhaustive-deps -- a new stack only where the images differ
-  }, [ids]);
+  }, [stack]);
 
   useEffect(() => {
     const opened = viewport.current;
-    if (opened === null || opened.getImageIds().length !== shown.current.images.length) return; // frames of one file
+    if (opened === null || opened.getImageIds().length !== shown.current.images.length) return;
     if (opened.getCurrentImageIdIndex() === index) return;
     opened.setImageIdIndex(index).catch(setError);
   }, [index]);
@@ -157,11 +153,15 @@ export function Viewport({ images, index, onIndex, handle, label, children }: Pr
         onContextMenu={(e) => e.preventDefault()}
       />
       {view !== null && children?.(view)}
-      {view === null && error === null && (
-        <div className="viewport-wait">
-          <Spinner label={words("loadingImage")} />
-        </div>
-      )}
+      {view === null &&
+        error === null &&
+        (images[index]?.preview ? (
+          <Preview address={images[index].preview} />
+        ) : (
+          <div className="viewport-wait">
+            <Spinner label={words("loadingImage")} />
+          </div>
+        ))}
       {error !== null && (
         <div className="viewport-wait">
           <Problem error={error} />
@@ -188,7 +188,6 @@ function viewOf(
     zoom: viewport.getZoom(),
     width: viewport.element.clientWidth,
     height: viewport.element.clientHeight,
-    frame: frameOf(viewport, images.length),
   };
   if (before === null) return { matrix, ...now, ...firstView(viewport, images, now, begun) };
   const same = (Object.keys(now) as (keyof typeof now)[]).every(
@@ -235,11 +234,6 @@ function wholeRange(viewport: Types.IStackViewport): Range | null {
 function orientationIn(viewport: Types.IStackViewport): View["orientation"] {
   const header = headerOf(viewport.getCurrentImageId());
   return orientationOf(header.PatientOrientation, header.ImageOrientationPatient);
-}
-
-function frameOf(viewport: Types.IStackViewport, images: number): View["frame"] {
-  const of = viewport.getImageIds().length;
-  return of > images ? { number: viewport.getCurrentImageIdIndex() + 1, of } : null;
 }
 
 function currentMatrix(viewport: Types.IStackViewport): Matrix | null {

@@ -1,9 +1,10 @@
 /** The table of studies. One row is current; Enter opens it, and a click does. */
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useRef } from "react";
 import type { Study } from "../api/client";
 import { age, dicomDate, fixed, personName, useWords } from "../i18n";
 import { usePreferences } from "../preferences";
 import { studyPath } from "../router";
+import { useNow } from "../ui/now";
 import { Badge, Decision } from "../ui/parts";
 
 interface Props {
@@ -148,13 +149,4 @@ export function Patient({ study }: { study: Study }) {
       <span className="dim">{facts.filter(Boolean).join(" ")}</span>
     </span>
   );
-}
-
-function useNow(): number {
-  const [now, setNow] = useState(() => Date.now() / 1000);
-  useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now() / 1000), 15_000);
-    return () => clearInterval(timer);
-  }, []);
-  return now;
 }

@@ -7,6 +7,7 @@ import { useEvents } from "../api/events";
 import { type Asked, useLoadPhantoms, useWorklist } from "../api/queries";
 import { useWords } from "../i18n";
 import { useKeys } from "../keys";
+import { prepareStudyParts } from "../pages";
 import { go, studyPath } from "../router";
 import { Button, Empty, Problem, Spinner } from "../ui/parts";
 import { StudyTable } from "./table";
@@ -18,6 +19,7 @@ const NOTHING_ASKED: Asked = {
   modality: "",
   body_part: "",
   decision: "",
+  days: 0,
   order: "urgency",
 };
 const NO_STUDIES: Study[] = [];
@@ -48,6 +50,7 @@ export function Worklist() {
     sessionStorage.setItem(KEY, JSON.stringify({ ...asked, q: "" }));
     sessionStorage.setItem("wetread.order", JSON.stringify(studies.map((one) => one.id)));
   }, [asked, studies]);
+  useEffect(prepareStudyParts, []);
   const move = (by: number) => setSelected(Math.max(0, Math.min(studies.length - 1, chosen + by)));
   const open = (index: number) => {
     const study = studies[index];
@@ -87,7 +90,7 @@ export function Worklist() {
             }}
           />
         </search>
-        <Filters asked={asked} change={change} modalities={distinct(studies.map((one) => one.modality))} />
+        <Filters asked={asked} change={change} studies={studies} />
         <p className="count" aria-live="polite">
           {list.data && words(list.data.total === 1 ? "studyCount" : "studiesCount", { n: list.data.total })}
         </p>
@@ -143,21 +146,19 @@ function Found(props: FoundProps) {
   );
 }
 
-function isFiltered({ q, status, modality, body_part, decision }: Asked): boolean {
-  return [q, status, modality, body_part, decision].some((one) => one !== "");
+function isFiltered({ q, status, modality, body_part, decision, days }: Asked): boolean {
+  return days > 0 || [q, status, modality, body_part, decision].some((one) => one !== "");
 }
 
-function Filters(props: { asked: Asked; change: (part: Partial<Asked>) => void; modalities: string[] }) {
+const MODALITIES = ["CR", "DX", "CT", "MR", "US"];
+const PARTS = ["CHEST", "ABDOMEN", "HEART", "SKULL"];
+const AGES = [1, 7, 30, 365];
+
+function Filters(props: { asked: Asked; change: (part: Partial<Asked>) => void; studies: readonly Study[] }) {
   const words = useWords();
-  const { asked, change } = props;
-  const known = new Set([
-    "CR",
-    "DX",
-    "CT",
-    "MR",
-    ...props.modalities,
-    ...(asked.modality ? [asked.modality] : []),
-  ]);
+  const { asked, change, studies } = props;
+  const modalities = known(MODALITIES, [asked.modality, ...studies.map((one) => one.modality)]);
+  const parts = known(PARTS, [asked.body_part, ...studies.map((one) => one.body_part)]);
   return (
     <div className="filters">
       <select
@@ -186,8 +187,32 @@ function Filters(props: { asked: Asked; change: (part: Partial<Asked>) => void; 
         onChange={(e) => change({ modality: e.target.value })}
       >
         <option value="">{words("anyModality")}</option>
-        {[...known].sort().map((one) => (
+        {modalities.map((one) => (
           <option key={one}>{one}</option>
+        ))}
+      </select>
+      <select
+        aria-label={words("bodyPart")}
+        value={asked.body_part}
+        onChange={(e) => change({ body_part: e.target.value })}
+      >
+        <option value="">{words("anyBodyPart")}</option>
+        {parts.map((one) => (
+          <option key={one} value={one}>
+            {one.charAt(0) + one.slice(1).toLowerCase()}
+          </option>
+        ))}
+      </select>
+      <select
+        aria-label={words("ageOfStudy")}
+        value={asked.days}
+        onChange={(e) => change({ days: Number(e.target.value) })}
+      >
+        <option value={0}>{words("anyAge")}</option>
+        {AGES.map((one) => (
+          <option key={one} value={one}>
+            {words(one === 1 ? "lastDay" : "lastDays", { n: one })}
+          </option>
         ))}
       </select>
       <select
@@ -231,6 +256,7 @@ function Nothing({ onClear }: { onClear: () => void }) {
   );
 }
 
-function distinct(values: (string | null)[]): string[] {
-  return [...new Set(values.filter((one): one is string => one !== null))];
+/** The usual choices and those that occur, in order. */
+function known(usual: readonly string[], found: (string | null)[]): string[] {
+  return [...new Set([...usual, ...found.filter((one): one is string => !!one)])].sort();
 }

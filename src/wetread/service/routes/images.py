@@ -12,6 +12,8 @@ from wetread.service import audit_log
 from wetread.service.access import Annotator, Here, Reader, actor, seen_image
 from wetread.service.accounts import Principal
 from wetread.service.context import Service
+from wetread.service.frames import MOST_FRAMES
+from wetread.service.ingest import read_question
 from wetread.service.jobs import Asked, enqueue
 from wetread.service.measuring import measured
 from wetread.service.methods import METHODS
@@ -25,8 +27,8 @@ from wetread.service.schemas import (
     SegmentBody,
     SimilarBody,
 )
-from wetread.service.tables import Annotation, StudyImage
-from wetread.service.wrap import as_dicom
+from wetread.service.stacks import frame_as_dicom, known_frame, name_frame, require_single, store_frame
+from wetread.service.tables import Annotation, StudyImage, now
 
 __all__ = ["router"]
 
@@ -36,16 +38,49 @@ _DICOM = {200: {"content": {"application/dicom": {"schema": {"type": "string", "
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _ANY = {200: {"content": {kind: _BINARY for kind in (*_TYPES.values(), "application/octet-stream")}}}
 ImageId = Annotated[str, Path(max_length=32)]
+Frame = Annotated[int, Path(ge=1, le=MOST_FRAMES)]
 
 
 @router.get("/images/{image_id}/dicom", response_class=Response, responses=_DICOM)  # type: ignore[arg-type]
 def dicom(image_id: ImageId, service: Here, who: Reader, request: Request) -> Response:
-    """The image as DICOM, for the viewer: the file itself, or a Secondary Capture made of a picture."""
+    """The image as DICOM, for the viewer: the file itself, or a Secondary Capture made of a picture.
+
+    Of a TIFF of several pages it is the first one; a DICOM file of several frames is given whole.
+    """
     image = _viewed(service, who, image_id, request, "view image")
-    data = service.blobs.read(image.sha256)
-    if image.kind != "DICOM":
-        data = as_dicom(service.blobs.path(image.sha256), image.study_id, image.id, service.limits.file_bytes)
+    data = service.blobs.read(image.sha256) if image.kind == "DICOM" else frame_as_dicom(service, image, 1)
     return _file(data, "application/dicom", f"{image.id}.dcm")
+
+
+@router.get("/images/{image_id}/frames/{frame}/dicom", response_class=Response, responses=_DICOM)  # type: ignore[arg-type]
+def frame_dicom(image_id: ImageId, frame: Frame, service: Here, who: Reader, request: Request) -> Response:
+    """One frame or page of a file that holds several, counted from 1, as DICOM with this frame alone."""
+    image = _viewed(service, who, image_id, request, "view image", {"frame": frame})
+    return _file(frame_as_dicom(service, image, frame), "application/dicom", f"{image.id}-{frame}.dcm")
+
+
+@router.post("/images/{image_id}/frames/{frame}/reads", status_code=202)
+def ask_frame_read(
+    image_id: ImageId, frame: Frame, body: ReadBody, service: Here, who: Reader, request: Request
+) -> JobOut:
+    """Ask for a read of a frame that was not read at first; it becomes an image of the study, that of the job."""
+    asked = read_question(service, body.reader)
+    with service.database.read() as session:
+        image, _ = seen_image(session, who, image_id)
+        known = known_frame(session, image, frame) is not None
+    header = None if known else store_frame(service, image, frame)
+    with service.database.write() as session:
+        image, study = seen_image(session, who, image_id)
+        cut = known_frame(session, image, frame) if header is None else name_frame(service, session, image, header)
+        if cut is None:
+            raise Problem("not_found", "The study was deleted meanwhile.")
+        job = enqueue(session, asked, cut, who.user_id)
+        if job.state == "queued":
+            study.status, study.changed = "open", now()
+        audit_log.append(session, actor(request, who), "ask read", cut.id, {"job": job.id, "frame": frame})
+        told = JobOut.model_validate(job, extra="ignore")
+    service.bell.ring()
+    return told
 
 
 @router.get("/images/{image_id}/file", response_class=Response, responses=_ANY)  # type: ignore[arg-type]
@@ -110,6 +145,8 @@ def annotate(image_id: ImageId, body: AnnotationBody, service: Here, who: Annota
     """Store a measurement; its value is computed here, from the spacing that the file states."""
     with service.database.write() as session:
         image, _ = seen_image(session, who, image_id)
+        if body.frame > image.facts.get("frames", 1):
+            raise Problem("invalid", "expected a frame of the image, got one beyond its last", "Draw it again.")
         value, unit = measured(body.kind, body.points, image.facts.get("spacing_mm"))
         data: dict[str, Any] = {**body.model_dump(mode="json", exclude={"kind"}), "value": value, "unit": unit}
         row = Annotation(image_id=image.id, user_id=who.user_id, kind=body.kind, data=data)
@@ -135,16 +172,19 @@ def remove_annotation(
         audit_log.append(session, actor(request, who), "remove annotation", row.image_id)
 
 
-def _viewed(service: Service, who: Principal, image_id: str, request: Request, action: str) -> StudyImage:
+def _viewed(
+    service: Service, who: Principal, image_id: str, request: Request, action: str, detail: dict[str, Any] | None = None
+) -> StudyImage:
     with service.database.write() as session:
         image, _ = seen_image(session, who, image_id)
-        audit_log.append(session, actor(request, who), action, image.id)
+        audit_log.append(session, actor(request, who), action, image.id, detail)
         return image
 
 
 def _ask(service: Service, who: Principal, image_id: str, asked: Asked, request: Request) -> JobOut:
     with service.database.write() as session:
         image, study = seen_image(session, who, image_id)
+        require_single(image)
         job = enqueue(session, asked, image, who.user_id)
         if asked.kind == "read" and job.state == "queued":
             study.status = "open"

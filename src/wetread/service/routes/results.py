@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
@@ -13,12 +13,22 @@ from sqlalchemy import func, select
 from wetread.models.card import SegmenterCard
 from wetread.service import audit_log, jobs
 from wetread.service.access import Admin, Annotator, Here, Reader, actor, seen_job, seen_result
+from wetread.service.accounts import Principal
 from wetread.service.catalog import Entry
 from wetread.service.events import stream
 from wetread.service.feedback import of_seen_studies, settled_table
 from wetread.service.problems import Problem
 from wetread.service.routes.studies import results_of
-from wetread.service.schemas import FeedbackBody, FeedbackEntry, FeedbackOut, JobOut, JobPage, ReaderOut, ResultOut
+from wetread.service.schemas import (
+    FeedbackBody,
+    FeedbackEntry,
+    FeedbackOut,
+    JobLine,
+    JobOut,
+    JobPage,
+    ReaderOut,
+    ResultOut,
+)
 from wetread.service.tables import JOB_STATES, Feedback, Job, Picture, Result, Study, StudyImage, User, now
 
 __all__ = ["router"]
@@ -136,15 +146,13 @@ def list_jobs(
     """Your jobs; an admin sees all. ``state=dead`` are the dead letters."""
     if state and state not in JOB_STATES:
         raise Problem("invalid", f"expected a state among {', '.join(JOB_STATES)}", "Take one of them.")
-    chosen = select(Job).order_by(Job.created.desc(), Job.id).limit(limit)
-    if who.role != "admin":
-        chosen = chosen.where(Job.user_id == who.user_id)
-    if "*" not in who.trays:
-        joined = chosen.join(StudyImage, StudyImage.id == Job.image_id).join(Study, Study.id == StudyImage.study_id)
-        chosen = joined.where(Study.tray.in_(who.trays))
+    chosen = _seen_jobs(select(Job, StudyImage.study_id, StudyImage.number, User.name), who)
+    chosen = chosen.join(User, User.id == Job.user_id).order_by(Job.created.desc(), Job.id).limit(limit)
     with service.database.read() as session:
-        rows = session.scalars(chosen.where(Job.state == state) if state else chosen)
-        return JobPage(jobs=[JobOut.model_validate(row, extra="ignore") for row in rows])
+        rows = session.execute(chosen.where(Job.state == state) if state else chosen).all()
+        counted = session.execute(_seen_jobs(select(Job.state, func.count()), who).group_by(Job.state))
+        counts = dict.fromkeys(JOB_STATES, 0) | {name: number for name, number in counted}
+    return JobPage(jobs=[_job_line(*row) for row in rows], counts=counts)
 
 
 @router.get("/jobs/{job_id}", tags=["jobs"])
@@ -206,6 +214,21 @@ def reader(name: Annotated[str, Path(max_length=64)], service: Here, who: Reader
     """One reader with its card and its last audit."""
     entry = service.catalog.find(name)
     return _reader(entry).model_copy(update={"audit": entry.audit})
+
+
+def _seen_jobs(query: Any, who: Principal) -> Any:
+    """Join a selection of jobs with their images, and keep those that this user sees."""
+    joined = query.select_from(Job).join(StudyImage, StudyImage.id == Job.image_id)
+    if who.role != "admin":
+        joined = joined.where(Job.user_id == who.user_id)
+    if "*" in who.trays:
+        return joined
+    return joined.join(Study, Study.id == StudyImage.study_id).where(Study.tray.in_(who.trays))
+
+
+def _job_line(job: Job, study_id: str, number: int, by: str) -> JobLine:
+    told = JobOut.model_validate(job, extra="ignore").model_dump()
+    return JobLine(**told, study_id=study_id, image_number=number, by=by)
 
 
 def _reader(entry: Entry) -> ReaderOut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -15,7 +16,9 @@ from wetread.service.context import Service
 from wetread.service.problems import Problem
 from wetread.service.schemas import (
     LogIn,
+    LogInWays,
     OneTime,
+    OneTimeMade,
     SessionOut,
     TokenBody,
     TokenMade,
@@ -24,12 +27,13 @@ from wetread.service.schemas import (
     UserChange,
     UserOut,
 )
-from wetread.service.tables import Token, User
+from wetread.service.tables import Token, User, now
 
 __all__ = ["home", "router"]
 
 router = APIRouter(prefix="/api/v1")
 home = APIRouter()
+_ONE_TIME_S = 3600.0
 
 
 @router.post("/session", tags=["session"])
@@ -73,6 +77,12 @@ def session_info(service: Here, who: Reader, request: Request) -> SessionOut:
     cookie = request.cookies.get(COOKIE)
     csrf = accounts.csrf_of(cookie) if cookie and who.scopes is None else None
     return SessionOut(name=who.name, role=who.role, trays=list(who.trays), csrf=csrf)
+
+
+@router.get("/session/ways", tags=["session"])
+def ways(service: Here) -> LogInWays:
+    """How people log in here: the page that asks for it must know before anybody is."""
+    return LogInWays(openid=urlsplit(service.openid.issuer).hostname if service.openid else None)
 
 
 @router.delete("/session", status_code=204, tags=["session"])
@@ -150,6 +160,18 @@ def change_user(user_id: str, body: UserChange, service: Here, who: Admin, reque
         names = sorted([*changed, *(["password"] if body.password is not None else [])])
         audit_log.append(session, actor(request, who), "change user", user.id, {"fields": " ".join(names)})
         return UserOut.model_validate(user)
+
+
+@router.post("/users/{user_id}/one-time", status_code=201, tags=["admin"])
+def one_time(user_id: str, service: Here, who: Admin, request: Request) -> OneTimeMade:
+    """Make an address that logs a user in once, within an hour: for a new user, or one who forgot the password."""
+    with service.database.write() as session:
+        user = session.get(User, user_id)
+        if user is None or user.disabled:
+            raise Problem("not_found", "No such user, or one who is disabled.")
+        token = accounts.make_login_token(session, user, _ONE_TIME_S)
+        audit_log.append(session, actor(request, who), "make one-time log-in", user.id)
+    return OneTimeMade(address=f"/login?token={token}", expires=now() + _ONE_TIME_S)
 
 
 def _once(service: Service, request: Request, token: str) -> tuple[User, str]:

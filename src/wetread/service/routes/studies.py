@@ -94,8 +94,7 @@ def study(study_id: str, service: Here, who: Reader, request: Request) -> StudyD
     with service.database.write() as session:
         found = seen_study(session, who, study_id)
         audit_log.append(session, actor(request, who), "view study", found.id)
-        images = session.scalars(select(StudyImage).where(StudyImage.study_id == found.id).order_by(StudyImage.number))
-        listed = list(images)
+        listed = list(session.scalars(select(StudyImage).where(StudyImage.study_id == found.id)))
         results = results_of(session, [image.id for image in listed])
         jobs = session.scalars(
             select(Job).where(Job.image_id.in_([image.id for image in listed]), Job.state != "done")
@@ -104,12 +103,7 @@ def study(study_id: str, service: Here, who: Reader, request: Request) -> StudyD
         return StudyDetail(
             **line,
             study_uid=found.study_uid,
-            image_list=[
-                ImageOut.model_validate(
-                    {**_plain(image), "results": [one for one in results if one.image_id == image.id]}, extra="ignore"
-                )
-                for image in listed
-            ],
+            image_list=_images(listed, results),
             jobs=[JobOut.model_validate(job, extra="ignore") for job in jobs],
         )
 
@@ -172,6 +166,19 @@ def results_of(session: Session, images: list[str]) -> list[ResultOut]:
     return [
         ResultOut.model_validate({**_plain(one), "pictures": names.get(one.id, [])}, extra="ignore") for one in found
     ]
+
+
+def _images(rows: list[StudyImage], results: list[ResultOut]) -> list[ImageOut]:
+    """Images by number; the frames of a file that are images of their own follow it."""
+    files = {row.sha256: row.id for row in rows}
+    found = []
+    for row in sorted(rows, key=lambda row: (row.number, row.created, row.facts.get("frame", 0))):
+        own = [one for one in results if one.image_id == row.id]
+        frames = {"frames": row.facts.get("frames", 1), "frame": row.facts.get("frame", 1)}
+        frame_of = files.get(row.facts.get("frame_of", ""))
+        about = {**_plain(row), **frames, "frame_of": frame_of, "results": own}
+        found.append(ImageOut.model_validate(about, extra="ignore"))
+    return found
 
 
 def _told(got: Ingested) -> UploadOut:

@@ -1,0 +1,2 @@
+// In place of the colour tables of vtk.js: heat maps come coloured from the service.
+export default [];
