@@ -86,6 +86,10 @@ def test_from_log_in_over_upload_to_the_signed_report(logged_in: LoggedIn, page:
     page.goto("/#/log")
     page.get_by_role("button", name="Check the chain").click()
     page.get_by_text("the chain holds").wait_for()
+    newest = page.locator("table tbody tr").count()
+    if newest == 100:  # other tests came before
+        page.get_by_role("button", name="Show more").click()
+        wait_for(lambda: page.locator("table tbody tr").count() > newest, 10)
     done = page.locator("table tbody tr td:nth-child(4)").all_inner_texts()
     for action in ("log in once", "upload", "view study", "view image", "read done", "ask", "edit draft", "sign draft"):
         assert action in done, action

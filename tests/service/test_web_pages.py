@@ -139,7 +139,7 @@ def test_every_page_speaks_spanish(page: Page, worklist: list[dict[str, Any]]) -
         for place, words in places.items():
             page.goto(place)
             for word in words:
-                page.get_by_text(word).first.wait_for()
+                page.get_by_text(word).locator("visible=true").first.wait_for()
         page.keyboard.press("?")
         page.get_by_role("dialog", name="Teclado").get_by_text("Longitud").wait_for()
         page.keyboard.press("Escape")

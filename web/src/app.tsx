@@ -13,6 +13,7 @@ import { go, usePlace } from "./router";
 import { Boundary } from "./ui/boundary";
 import { IconButton, Problem, Spinner, Switch } from "./ui/parts";
 import { Shortcuts } from "./ui/shortcuts";
+import { Wordmark } from "./ui/wordmark";
 import { Worklist } from "./worklist/worklist";
 
 export function App() {
@@ -99,8 +100,7 @@ function TopBar({ session, page, onHelp }: { session: Session; page: string; onH
   return (
     <header className="top-bar">
       <a className="brand" href="#/">
-        <Mark />
-        <span>wetread</span>
+        <Wordmark />
       </a>
       <nav aria-label={words("mainNavigation")}>
         {places.map(([name, path, label]) => (
@@ -150,14 +150,6 @@ function TopBar({ session, page, onHelp }: { session: Session; page: string; onH
         <LogOut size={16} />
       </IconButton>
     </header>
-  );
-}
-
-export function Mark() {
-  return (
-    <svg className="mark" viewBox="0 0 24 24" fill="none" aria-hidden="true">
-      <path d="M3 12c1.6 0 1.6-5 3.300-5s1.800 10 3.500 10 1.800-11 3.600-11 1.800 9 3.400 9 1.700-3 4.200-3" />
-    </svg>
   );
 }
 

@@ -1,9 +1,9 @@
 /** Log in with name and password, or with the one-time token that `wetread serve` prints. */
 import { type FormEvent, useState } from "react";
 import { useLogIn, useLogInWays } from "./api/queries";
-import { Mark } from "./app";
 import { useWords } from "./i18n";
 import { Button, Problem } from "./ui/parts";
+import { Wordmark } from "./ui/wordmark";
 
 export function LogIn() {
   const words = useWords();
@@ -20,7 +20,7 @@ export function LogIn() {
     <main className="log-in">
       <div className="log-in-card">
         <h1>
-          <Mark /> wetread
+          <Wordmark />
         </h1>
         <p className="dim">{words("researchUse")}</p>
         {logIn.isError && <Problem error={logIn.error} />}

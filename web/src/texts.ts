@@ -74,6 +74,7 @@ export const texts = {
   images: ["Images", "Imágenes"],
   image: ["Image", "Imagen"],
   received: ["Received", "Recibido"],
+  receivedFrom: ["received from {title}", "recibido de {title}"],
   untitled: ["Untitled study", "Estudio sin título"],
   undated: ["undated", "sin fecha"],
   unnamed: ["No name", "Sin nombre"],

@@ -148,7 +148,10 @@ def _answers(url: str, proof: str) -> Iterator[Any]:
     session.max_redirects = 0
     try:
         headers = {"Authorization": proof} if proof else None
-        yield DICOMwebClient(base, session=session, headers=headers, timeout=_TIMEOUT_S)
+        client = DICOMwebClient(base, session=session, headers=headers, timeout=_TIMEOUT_S)
+        # Its default tries whatever fails five times in half a minute; a person waits, and the outbox tries again later.
+        client.set_http_retry_params(max_attempts=2, wait_exponential_multiplier=250)
+        yield client
     except OSError as error:  # the exceptions of requests, on which the client is built
         status = getattr(getattr(error, "response", None), "status_code", None)
         raise _unreachable(url, f"HTTP status {status}" if status else type(error).__name__) from None

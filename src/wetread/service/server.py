@@ -2,17 +2,15 @@
 
 Decided here: an address that others reach needs TLS or an explicit word; the first start makes an admin whose log-in
 is a one-time token in the printed address; the worker is a process of its own, because networks would keep the
-server from answering, is started again when it dies, and dies when the server does.
+server from answering.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
-import logging
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -25,13 +23,13 @@ from wetread.errors import UsageError, WetreadError, expected
 from wetread.service import audit_log, jobs
 from wetread.service.accounts import add_user, make_login_token
 from wetread.service.audit_log import Actor
+from wetread.service.companion import Companion
 from wetread.service.context import Service
 from wetread.service.tables import User
 from wetread.settings import Settings
 
 __all__ = [
     "LOGIN_LASTS_S",
-    "WORKER_COMMAND",
     "Address",
     "EmbeddedWorker",
     "check_address",
@@ -42,13 +40,9 @@ __all__ = [
     "yield_to_server",
 ]
 
-logger = logging.getLogger(__name__)
-
 LOGIN_LASTS_S = 3600.0
-WORKER_COMMAND = (sys.executable, "-c", "from wetread.cli.main import main; main()", "worker", "--with-parent")
 _COMMAND_LINE = Actor("command line")
-_LONGEST_PAUSE_S = 30.0
-_NICENESS = 5
+_NICENESS = 10
 
 
 @dataclass(frozen=True)
@@ -147,47 +141,23 @@ def listen(address: Address) -> socket.socket:
     return listener
 
 
-class EmbeddedWorker:
-    """A worker process beside the server; a context. See the module."""
+class EmbeddedWorker(Companion):
+    """A worker process beside the server."""
 
     def __init__(self, service: Service, settings: Settings) -> None:
+        super().__init__("worker", settings)
         self._service = service
-        self._environment = _environment(settings)
-        self._stop = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._keep, daemon=True, name="wetread-worker-keeper")
+        self._owner = ""
 
-    def __enter__(self) -> EmbeddedWorker:
-        """Start it."""
-        self._thread.start()
-        return self
+    def words(self) -> list[str]:
+        """A name of its own for each process, under which it holds jobs."""
+        self._owner = f"embedded:{os.getpid()}:{time.monotonic_ns():x}"
+        return ["worker", "--with-parent", "--owner", self._owner]
 
-    def __exit__(self, *_: object) -> None:
-        """Stop it: its input ends, it finishes its batch and goes."""
-        self._stop.set()
-        with contextlib.suppress(OSError):
-            if self._process is not None and self._process.stdin is not None:
-                self._process.stdin.close()
-        self._thread.join(timeout=20)
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-
-    def _keep(self) -> None:
-        pause = 0.5
-        while not self._stop.is_set():
-            owner, begin = f"embedded:{os.getpid()}:{time.monotonic_ns():x}", time.monotonic()
-            # Its input is a pipe that only this process holds: it ends with the server, however that ends.
-            self._process = subprocess.Popen(  # noqa: S603
-                [*WORKER_COMMAND, "--owner", owner], stdin=subprocess.PIPE, env=self._environment
-            )
-            code = self._process.wait()
-            with contextlib.suppress(WetreadError), self._service.database.write() as session:
-                jobs.release(session, owner)  # nobody has to wait for the end of its lease
-            if self._stop.is_set():
-                return
-            pause = 0.5 if time.monotonic() - begin > 60 else min(_LONGEST_PAUSE_S, pause * 2)
-            logger.warning("the worker ended with code %s; starting another in %.1f s", code, pause)
-            self._stop.wait(pause)
+    def ended(self) -> None:
+        """End its leases: nobody has to wait for them."""
+        with contextlib.suppress(WetreadError), self._service.database.write() as session:
+            jobs.release(session, self._owner)
 
 
 def stop_with_parent(stop: threading.Event) -> None:
@@ -206,22 +176,6 @@ def yield_to_server() -> None:
     """Let the server of this machine have the processor first: a person waits for a page, a read takes seconds."""
     with contextlib.suppress(AttributeError, OSError):  # no such call on Windows; forbidden in some containers
         os.nice(_NICENESS)
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """The settings of this process for the worker, flags included."""
-    chosen = settings.service
-    told = {
-        "WETREAD_SERVICE__ROOT": str(chosen.root.resolve()),
-        "WETREAD_SERVICE__DATABASE_URL": chosen.database_url,
-        "WETREAD_SERVICE__READER": chosen.reader,
-        "WETREAD_SERVICE__SEGMENTER": chosen.segmenter,
-        "WETREAD_SERVICE__INDEX": chosen.index,
-        "WETREAD_SERVICE__LEASE_S": str(chosen.lease_s),
-        "WETREAD_SERVICE__BATCH": str(chosen.batch),
-        "WETREAD_PATHS__READERS": str(settings.paths.readers),
-    }
-    return {**os.environ, **told}
 
 
 def _is_loopback(host: str) -> bool:

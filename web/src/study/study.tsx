@@ -66,6 +66,9 @@ function Opened(props: { study: StudyDetail; beside: string; session: Session; o
     n: () => openNext(study.id),
     Backspace: () => go(""),
   });
+  const sender = study.image_list.map((one) => one.facts.received_from).find(Boolean);
+  const about = [study.modality, study.body_part?.toLowerCase()];
+  if (sender) about.push(words("receivedFrom", { title: String(sender) }));
   const tabs: [Panel, string][] = [
     ["findings", words("findings")],
     ["report", words("report")],
@@ -83,9 +86,7 @@ function Opened(props: { study: StudyDetail; beside: string; session: Session; o
         <span className="study-title">
           {study.title || words("untitled")} <span className="dim num">{dicomDate(study.study_date)}</span>
         </span>
-        <span className="dim">
-          {[study.modality, study.body_part?.toLowerCase()].filter(Boolean).join(" · ")}
-        </span>
+        <span className="dim">{about.filter(Boolean).join(" · ")}</span>
         <Status status={study.status} />
       </header>
       <Rail stage={stage} priors={priors.data ?? []} beside={beside} />
