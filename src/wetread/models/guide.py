@@ -139,17 +139,18 @@ def widened(mask: Mask, margin: float) -> Mask:
     steps = round(margin * min(mask.shape))
     if not steps:
         return mask
-    return _running_any(_running_any(mask, steps, 0), steps, 1)
+    return _running_any(_running_any(mask, steps).T, steps).T
 
 
-def _running_any(mask: Mask, steps: int, axis: int) -> Mask:
-    """Whether a pixel within ``steps`` along ``axis`` is set: more are set up to its window's end than before it."""
-    length = mask.shape[axis]
-    padding = [(0, 0), (0, 0)]
-    padding[axis] = (steps + 1, steps)
-    counts = np.cumsum(np.pad(mask, padding), axis=axis, dtype=np.int32)
-    before, until = np.arange(length), np.arange(length) + 2 * steps + 1
-    return np.take(counts, until, axis) > np.take(counts, before, axis)
+def _running_any(mask: Mask, steps: int) -> Mask:
+    """Whether a pixel within ``steps`` rows is set: windows are joined to twice their height, again and again."""
+    found = np.pad(mask, ((steps, steps), (0, 0)))
+    height, joined = 2 * steps + 1, 1
+    while joined < height:
+        further = min(joined, height - joined)
+        found = found[:-further] | found[further:]
+        joined += further
+    return found
 
 
 def organ_alone(pixels: Pixels, mask: Mask, fill: str) -> Pixels:

@@ -149,7 +149,7 @@ def _answers(url: str, proof: str) -> Iterator[Any]:
     try:
         headers = {"Authorization": proof} if proof else None
         client = DICOMwebClient(base, session=session, headers=headers, timeout=_TIMEOUT_S)
-        # Its default tries whatever fails five times in half a minute; a person waits, and the outbox tries again later.
+        # Its default tries what fails five times in half a minute: a person waits, and the outbox tries again anyway.
         client.set_http_retry_params(max_attempts=2, wait_exponential_multiplier=250)
         yield client
     except OSError as error:  # the exceptions of requests, on which the client is built

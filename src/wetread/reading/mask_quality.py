@@ -120,7 +120,7 @@ def quality_flags(organ: str, mask: Mask, *, expected_components: int | None = N
     share = float(mask.mean())
     low, high = SHARES[organ]
     both = organ == "lungs" and most > 1
-    pair = split_lungs(mask) if both else None
+    pair = split_lungs(mask, found) if both else None
     body = found.mask(0)
     flags = {
         "too small": share < low,

@@ -128,19 +128,20 @@ def box_of(mask: Mask) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def split_lungs(lungs: Mask) -> tuple[Mask, Mask] | None:
+def split_lungs(lungs: Mask, found: Regions | None = None) -> tuple[Mask, Mask] | None:
     """Return (image_left, image_right), each bool (rows, columns), of a mask of both lungs.
 
     The image's left side is the PATIENT'S RIGHT lung in a frontal view; in a lateral view the lungs
     lie over each other and must not be split. The two largest regions are taken, ordered by the
     column of their centres; smaller regions belong to neither. None when there are no two lungs
     side by side: they touch, one is missing or below ``SECOND_LUNG_SHARE``, or one is cut in two.
+    ``found``: the regions of the mask, where they are known.
 
     Raises:
         UsageError: a mask that is not bool (rows, columns).
     """
     check_mask("lungs", lungs)
-    found = regions(lungs)
+    found = regions(lungs) if found is None else found
     if len(found.sizes) < 2 or found.sizes[1] < SECOND_LUNG_SHARE * found.sizes[0]:
         return None
     pair = (found.mask(0), found.mask(1))
@@ -205,8 +206,9 @@ def _parts(masks: Mapping[str, Mask], *, lateral: bool) -> dict[str, _Part]:
     absent = [side for side in ("lung_left", "lung_right") if side not in masks]
     if "lungs" not in masks:
         parts["lungs"] = _union(masks, absent)
-    for side in absent:
-        parts[side] = _side(side, parts["lungs"], lateral=lateral)
+    if absent:
+        sides = _sides(parts["lungs"], lateral=lateral)
+        parts |= {side: sides[side] for side in absent}
     return {organ: parts[organ] for organ in ORGANS if organ in parts}
 
 
@@ -220,16 +222,16 @@ def _union(masks: Mapping[str, Mask], absent: list[str]) -> _Part:
     return _part("lungs", masks["lung_left"] | masks["lung_right"])
 
 
-def _side(side: str, lungs: _Part, *, lateral: bool) -> _Part:
-    """One lung out of the mask of both."""
-    if lateral:
-        return _Part(None, _LATERAL)
-    if lungs.mask is None:
-        return lungs
+def _sides(lungs: _Part, *, lateral: bool) -> dict[str, _Part]:
+    """Each lung out of the mask of both."""
+    if lateral or lungs.mask is None:
+        none = _Part(None, _LATERAL) if lateral else lungs
+        return {"lung_left": none, "lung_right": none}
     pair = split_lungs(lungs.mask)
     if pair is None:
-        return _Part(None, "the mask of the lungs does not part into two: they touch, or one is missing")
-    return _Part(pair[1] if side == "lung_left" else pair[0])  # the patient faces the viewer
+        none = _Part(None, "the mask of the lungs does not part into two: they touch, or one is missing")
+        return {"lung_left": none, "lung_right": none}
+    return {"lung_left": _Part(pair[1]), "lung_right": _Part(pair[0])}  # the patient faces the viewer
 
 
 def _sizes(organ: str, part: _Part, spacing_mm: tuple[float, float] | None) -> list[Measure]:
