@@ -22,7 +22,9 @@ from wetread.datasets.phantoms import render, sample_spec, write_dicom
 from wetread.defaults import DEFAULT_READER
 
 COLD_REPEATS = 5
-WARM_REPEATS = 30
+WARM_REPEATS, WARM_UP = 30, 3
+UNGUIDED = "chest-pneumonia"
+"""The shipped reader that sees whole films: no organ is sought before it reads."""
 BATCH = 624
 FILM_PX = 2048
 """Side of the DICOM film: a 35 x 43 cm plate at 0.2 mm."""
@@ -35,7 +37,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         film = phantom_film(Path(folder))
-        figures = [cold(film, options.reader), warm(film, options.reader)]
+        figures = [cold(film, options.reader)]
+        for reader in sorted({options.reader, UNGUIDED}):
+            figures += warm(film, reader)
         films = real_films(options.images)
         if films:
             figures += batches(films, options.reader, Path(folder))
@@ -43,7 +47,7 @@ def main() -> None:
             print("no kermany-cxr: the batch was not measured", file=sys.stderr)
     write_figures(options.out, figures)
     for figure in figures:
-        print(f"{figure.what:44} {figure.value:9.2f} {figure.unit:9} {figure.bar:8} {figure.met}")
+        print(f"{figure.what:64} {figure.value:9.2f} {figure.unit:9} {figure.bar:8} {figure.met}")
 
 
 def phantom_film(folder: Path) -> Path:
@@ -70,22 +74,27 @@ def cold(film: Path, reader: str) -> Figure:
     return summarise("read, cold start to JSON, one DICOM", seconds, "s", protocol, "<= 4")
 
 
-def warm(film: Path, reader: str) -> Figure:
+def warm(film: Path, name: str) -> list[Figure]:
+    """One film again and again in one process, and what its heat map adds to the forward pass."""
     import wetread
     from wetread.models.predict import Reader
 
-    loaded = wetread.load(reader)
+    loaded = wetread.load(name)
     card = loaded.card
     if not loaded.read(film).gate.passed:  # a phantom is far from people: lift the gate, keep its work
         bare = Reader(card.model_copy(update={"gate": None}), loaded.reader.networks, loaded.reader.statistics)
         loaded = replace(loaded, reader=bare)
-    milliseconds = [1e3 * value for value in timed(lambda: loaded.read(film), WARM_REPEATS, warm_up=3)]
+    explain_ms: list[float] = []
+    whole_s = timed(lambda: explain_ms.append(loaded.read(film).timings_ms["explain"]), WARM_REPEATS, warm_up=WARM_UP)
     protocol = (
         f"median of {WARM_REPEATS} reads in one process from file to record with Grad-CAM, {FILM_PX} px CR DICOM "
         f"phantom, gate limit lifted where it refuses one; {card.name} {card.architecture} {card.input.height} px, "
         f"{card.networks} network(s)"
     )
-    return summarise("read, warm, one DICOM with Grad-CAM", milliseconds, "ms", protocol, "<= 100")
+    return [
+        summarise(f"read, warm, one DICOM with Grad-CAM, {name}", [1e3 * s for s in whole_s], "ms", protocol, "<= 100"),
+        summarise(f"Grad-CAM over the forward pass, {name}", explain_ms[WARM_UP:], "ms", protocol, "<= 60"),
+    ]
 
 
 def real_films(count: int) -> list[Path]:
