@@ -45,7 +45,8 @@ remote = NodeRemote(title="PEER", host="127.0.0.1", port=peer, results=("sr", "h
 rule = NodeRule(name="films", reader="chest-pneumonia", to=("peer",), heat_maps=heat)
 settings = NodeSettings(
     folder=folder, port=port, title="PEER", reserve_bytes=0, quiet_s=0, remotes={"peer": remote}, rules=(rule,))
-node = Node(settings, study_reader(pictures=heat))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # before the threads that take it over
+node = Node(settings, study_reader(), apart=True)
 node.start()
 signal.sigwait({signal.SIGTERM})
 node.stop()

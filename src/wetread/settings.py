@@ -170,6 +170,11 @@ class ServiceSettings(_Section):
         description="Time after which a log-in ends",
         json_schema_extra={"unit": "hours"},
     )
+    node: bool = Field(
+        default=False,
+        description="Also receive studies by DICOM, as the settings of node say, into the worklist",
+        json_schema_extra={"unit": "yes or no"},
+    )
 
 
 _AE_TITLE = r"^[ -\[\]-~]*$"

@@ -18,10 +18,11 @@ import pytest
 from tests.conftest import CliResult
 from tests.pacs.node_support import film, running
 from tests.reading.support import shared_bundle, write_films
-from wetread.cli.node import _heat_of, study_reader
+from wetread.cli.node import study_reader
 from wetread.errors import WetreadError
 from wetread.explain.overlay import heat_rgba
 from wetread.pacs import client
+from wetread.pacs.drawing import heat_of
 from wetread.pacs.node import Node
 from wetread.settings import NodeRemote, NodeRule, NodeSettings
 
@@ -111,9 +112,9 @@ def test_films_are_read_by_a_real_reader_and_answered_at_a_peer(tmp_path: Path) 
 
 def test_the_heat_of_a_picture_is_what_was_drawn() -> None:
     heat = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
-    assert np.abs(_heat_of(heat_rgba(heat)) - heat).max() <= 0.5 / 255 + 1e-6
+    assert np.abs(heat_of(heat_rgba(heat)) - heat).max() <= 0.5 / 255 + 1e-6
     with pytest.raises(WetreadError, match="expected a heat map in the colours of the scale, got others"):
-        _heat_of(np.full((2, 2, 4), 77, np.uint8))
+        heat_of(np.full((2, 2, 4), 77, np.uint8))
 
 
 def test_no_letters_are_told_as_none(cli: Cli, tmp_path: Path) -> None:

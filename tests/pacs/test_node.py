@@ -22,11 +22,12 @@ from tests.pacs import results_support as support
 from tests.pacs.node_support import film
 from wetread.errors import PeerUnreachable, UsageError, WetreadError
 from wetread.pacs import client, web
+from wetread.pacs.answer import StudyAnswer, StudyTask
 from wetread.pacs.derived import source_header
 from wetread.pacs.fhir import fhir_bundle
-from wetread.pacs.node import Node, StudyAnswer
+from wetread.pacs.node import Node
 from wetread.pacs.outbox import MAX_TRIES, Outbox, Result
-from wetread.pacs.store import ObjectStore, StoredObject
+from wetread.pacs.store import ObjectStore
 from wetread.settings import NodeRemote, NodeRule, NodeSettings
 
 LATER = 1e6
@@ -35,9 +36,10 @@ refused_connection = pytest.mark.filterwarnings("ignore:unclosed <socket:Resourc
 COMMITMENT, STUDY_FIND = "1.2.840.10008.1.20.1", "1.2.840.10008.5.1.4.1.2.2.1"
 
 
-def answer(_: NodeRule, images: Sequence[StoredObject]) -> StudyAnswer:
+def answer(tasks: Sequence[StudyTask]) -> Iterator[StudyAnswer]:
     """What a reader would find in every image."""
-    return StudyAnswer([(one, support.facts()) for one in images])
+    for task in tasks:
+        yield StudyAnswer([(one, support.facts()) for one in task.images])
 
 
 @contextlib.contextmanager
@@ -97,10 +99,10 @@ def test_a_study_that_no_rule_takes_is_kept_and_not_read(tmp_path: Path) -> None
 
 
 def test_a_reader_that_fails_is_recorded_without_a_name(tmp_path: Path) -> None:
-    def broken(*_: object) -> StudyAnswer:
+    def broken(_: object) -> Iterator[StudyAnswer]:
         raise ValueError("CANARY^NAME")
 
-    def refusing(*_: object) -> StudyAnswer:
+    def refusing(_: object) -> Iterator[StudyAnswer]:
         raise WetreadError("expected a reader, got none; install it")
 
     rules = (NodeRule(name="all", reader="any"),)

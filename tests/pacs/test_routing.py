@@ -10,7 +10,7 @@ import pytest
 
 from tests.pacs.node_support import data_set, film
 from tests.pacs.test_store import keep
-from wetread.pacs.completion import MAX_TRIES, due_studies, mark_done, mark_failed
+from wetread.pacs.completion import MAX_TRIES, done, due_studies, failed
 from wetread.pacs.header import ObjectHeader, object_header
 from wetread.pacs.routing import StudyFacts, choose, explain, study_facts
 from wetread.pacs.store import ObjectStore
@@ -110,10 +110,10 @@ def test_a_study_is_due_when_quiet_and_again_when_an_image_comes_late(store: Obj
     assert due_studies(store.ledger, 30, last + 29) == []
     (due,) = due_studies(store.ledger, 30, last + 31)
     keep(store, data, "1.2.2")  # while it is being read
-    mark_done(store.ledger, due)
+    store.ledger.write(done(due))
     (again,) = due_studies(store.ledger, 30, last + 1000)
     assert (due.arrivals, again.arrivals) == (1, 2)
-    mark_done(store.ledger, again)
+    store.ledger.write(done(again))
     assert due_studies(store.ledger, 30, last + 9999) == []
     keep(store, data, "1.2.2")  # the same object again is nothing new
     assert due_studies(store.ledger, 30, last + 9999) == []
@@ -125,7 +125,7 @@ def test_a_failure_is_tried_again_later_and_not_for_ever(store: ObjectStore, tmp
     for tries in range(MAX_TRIES):
         assert due_studies(store.ledger, 30, last + 30 * 2**tries - 1) == []
         (due,) = due_studies(store.ledger, 30, last + 30 * 2**tries + 1)
-        mark_failed(store.ledger, due, "no reader")
+        store.ledger.write(failed(due, "no reader"))
     assert due_studies(store.ledger, 30, last + 1e9) == []
     kinds = [row[0] for row in store.ledger.read("SELECT kind FROM events ORDER BY number")]
     assert kinds == ["study failed"] * (MAX_TRIES - 1) + ["study given up"]

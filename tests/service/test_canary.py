@@ -15,12 +15,14 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from tests.service.test_api import CANARY, as_role, upload
+from tests.service.workitem_support import WORKITEM, Requester
 from wetread.service.context import Service
 from wetread.service.tables import AuditEntry, Job, Result
 from wetread.service.worker import Worker
 
 MAY_NAME = re.compile(
     r"^/api/v1/(studies|studies/\w+|studies/\w+/(priors|report\.\w+)|images/\w+/(dicom|file)|results/\w+)$"
+    r"|^/dicom-web/(workitems|workitems/[\d.]+|studies/[\d.]+/series/[\d.]+(/instances/[\d.]+)?)$"
 )
 """Answers that are about the study itself."""
 LEFT_OUT = ("/api/v1/events", "/api/v1/phantoms")
@@ -56,6 +58,20 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
+def workitem_of(client: TestClient, shown: dict[str, Any]) -> dict[str, str]:
+    """A workitem for the study, with its patient; the names of its path parameters."""
+    requester = Requester(client)
+    made = requester.create(shown["study_uid"], PatientName=shown["patient_name"], PatientID=shown["patient_id"])
+    assert made.status_code == 201
+    (performed,) = requester.get().UnifiedProcedureStepPerformedProcedureSequence
+    (series,) = performed.OutputInformationSequence
+    instance = series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    return {
+        "workitem": WORKITEM, "study": shown["study_uid"], "series": str(series.SeriesInstanceUID),
+        "instance": str(instance),
+    }  # fmt: skip
+
+
 def flows(client: TestClient, ids: dict[str, str]) -> list[tuple[str, str, Any]]:
     """(method, address, answer) of every address: on the study, and with the canary for every name and value."""
     document = client.get("/api/v1/openapi.json").json()
@@ -88,6 +104,7 @@ def test_a_patient_is_named_in_no_log_address_metric_error_or_title(
     assert shown["patient_name"] == f"{CANARY}^NAME"
     client.get(f"/api/v1/studies/{study}/draft")
     ids = {"study_id": study, "image_id": shown["image_list"][0]["id"], "result_id": result.id, "job_id": job.id}
+    ids |= workitem_of(client, shown)
     tried = flows(client, ids)
     tried += [("post", "cut", upload(client, data[:length])) for length in (200, 700, len(data) // 2)]
     statuses = {answer.status_code for _, _, answer in tried}

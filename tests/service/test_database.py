@@ -17,13 +17,13 @@ from wetread.service import audit_log
 from wetread.service.audit_log import Actor
 from wetread.service.context import Service
 from wetread.service.database import Database, migrate, open_database, revision
-from wetread.service.tables import AuditEntry, Base, User
+from wetread.service.tables import AuditEntry, Base, User, Workitem
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
     opened = open_database(f"sqlite:///{tmp_path / 'x' / 'test.db'}")
-    assert migrate(opened) == "0001"
+    assert migrate(opened) == "0002"
     return opened
 
 
@@ -34,6 +34,29 @@ def test_the_migrations_make_the_tables_that_the_code_describes(database: Databa
     database.close()
 
 
+def test_an_installation_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    from alembic import command
+
+    from wetread.service.database import _configuration
+
+    opened = open_database(f"sqlite:///{tmp_path / 'test.db'}")
+    configuration = _configuration()
+    with opened.engine.begin() as connection:
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "0001")
+        connection.execute(
+            text(
+                "INSERT INTO users (id, name, role, trays, disabled, failures, locked_until, created)"
+                " VALUES ('u', 'ada', 'admin', '[]', 0, 0, 0, 0)"
+            )
+        )
+    assert migrate(opened) == "0002"
+    with opened.read() as session:
+        assert session.scalars(select(User.name)).all() == ["ada"]
+        assert session.scalars(select(Workitem)).all() == []
+    opened.close()
+
+
 def test_migrating_twice_and_at_the_same_time_does_it_once(tmp_path: Path) -> None:
     opened = [open_database(f"sqlite:///{tmp_path / 'test.db'}") for _ in range(3)]
     found: list[str] = []
@@ -42,8 +65,8 @@ def test_migrating_twice_and_at_the_same_time_does_it_once(tmp_path: Path) -> No
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == ["0001"] * 3
-    assert revision(opened[0]) == "0001"
+    assert found == ["0002"] * 3
+    assert revision(opened[0]) == "0002"
     for one in opened:
         one.close()
 

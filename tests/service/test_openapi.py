@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from sqlalchemy import select
 
 from tests.service.test_api import do_jobs, film
+from tests.service.workitem_support import WORKITEM, Requester
 from wetread.service.accounts import Principal, add_user, make_token
 from wetread.service.app import build_app
 from wetread.service.context import Service
@@ -35,6 +37,7 @@ LEFT_OUT = {
     "DELETE /api/v1/studies/{study_id}",  # the others need one; test_api.py deletes
 }
 EXAMPLES = 5
+UNSEEN_STUDY = "1.2.3"
 
 
 @pytest.fixture
@@ -56,7 +59,11 @@ def known(service: Service) -> tuple[FastAPI, dict[str, str], str]:
     app = build_app(service)
     app.state.rate = type(app.state.rate)(1e9, 1e9)
     app.state.login_rate = type(app.state.login_rate)(1e9, 1e9)
+    asked = Requester(TestClient(build_app(service)))
+    asked.client.headers["Authorization"] = f"Bearer {secret}"
+    assert asked.create(UNSEEN_STUDY).status_code == 201
     ids = {
+        "workitem": WORKITEM, "study": UNSEEN_STUDY, "series": UNSEEN_STUDY, "instance": UNSEEN_STUDY,
         "study_id": study, "image_id": image, "result_id": result, "job_id": job, "label": "pneumonia",
         "name": "chest-pneumonia",
     }  # fmt: skip

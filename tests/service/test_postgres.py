@@ -13,13 +13,15 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select, text
 from sqlalchemy.exc import DatabaseError
 
-from tests.service import test_api, test_jobs
+from tests.service import test_api, test_jobs, test_workitem_search, test_workitem_states, test_workitems
+from tests.service.workitem_support import WORKITEM, Requester, study
 from wetread.errors import PeerUnreachable
 from wetread.service import audit_log
 from wetread.service.accounts import Principal
 from wetread.service.audit_log import Actor
 from wetread.service.backup import back_up, restore
 from wetread.service.blobs import BlobStore
+from wetread.service.claims import begin_due
 from wetread.service.context import Service, open_service
 from wetread.service.database import Database, migrate, open_database, revision
 from wetread.service.ingest import Destination, ingest
@@ -46,6 +48,21 @@ test_study_is_read = test_jobs.test_a_study_is_read_and_put_in_order
 test_silent_worker = test_jobs.test_a_silent_worker_is_replaced_and_cannot_write_any_more
 test_dead_letters = test_jobs.test_a_job_that_was_tried_is_tried_alone_and_then_laid_to_rest
 test_back_off = test_jobs.test_a_failure_that_may_pass_waits_longer_each_time
+requester = test_workitems.requester
+listed = test_workitem_search.listed
+test_workitem_path = test_workitems.test_a_study_that_comes_later_is_read_and_told
+test_workitem_begun = (
+    test_workitems.test_a_study_that_is_here_is_begun_at_once_and_one_that_is_read_is_completed_at_once
+)
+test_workitem_dead = test_workitems.test_a_worker_that_dies_leaves_the_workitem_to_the_next
+test_workitem_claims = test_workitems.test_of_two_that_claim_at_once_one_wins
+test_workitem_cancelled = test_workitems.test_a_cancellation_stops_reads_that_nobody_else_waits_for
+test_workitem_deleted = test_workitems.test_a_workitem_goes_with_its_study
+test_workitem_matching = test_workitem_search.test_a_search_matches_as_the_standard_says
+test_workitem_not_matching = test_workitem_search.test_a_search_that_cannot_be_made_is_refused
+test_workitem_canary = test_workitems.test_a_patient_of_a_workitem_is_named_in_no_log_address_metric_or_error
+test_workitem_states_all = test_workitem_states.test_who_knows_the_transaction_uid
+test_workitem_report = test_workitems.test_a_report_is_one_file_for_ever
 test_cancelled = test_jobs.test_a_waiting_job_is_cancelled_at_once_and_a_running_one_before_it_writes
 
 
@@ -155,6 +172,41 @@ def test_of_two_windows_that_save_at_once_one_is_told(service: Service) -> None:
         for thread in threads:
             thread.join()
         assert sorted(found) == [200, 409, 409, 409]
+
+
+def test_workitems_that_are_created_and_begun_at_once_are_each_begun_once(
+    service: Service, installation: Settings, requester: Requester
+) -> None:
+    """Uploads, requests and sweeps of several processes meet; none locks another out."""
+    films = [study(number) for number in (1, 2, 3)]
+    problems: list[object] = []
+
+    def ask(number: int) -> None:
+        made = requester.create(films[number % 3][1], f"{WORKITEM}.{number}")
+        problems.extend([made.text] if made.status_code != 201 else [])
+
+    def send(number: int) -> None:
+        made = test_api.upload(requester.client, films[number][0])
+        problems.extend([made.text] if made.status_code != 201 else [])
+
+    def sweep(_: int) -> None:
+        opened = open_service(installation)
+        begin_due(opened)
+        opened.close()
+
+    acts = [(ask, number) for number in range(9)] + [(send, number) for number in range(3)] + [(sweep, 0), (sweep, 1)]
+    threads = [threading.Thread(target=act, args=(number,)) for act, number in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    begin_due(service)
+    assert len(requester.search({"ProcedureStepState": "IN PROGRESS"})) == 9
+    assert len(test_api.do_jobs(service)) == 3
+    assert len(requester.search({"ProcedureStepState": "COMPLETED"})) == 9
+    with service.database.read() as session:
+        assert audit_log.verify(session).broken is None
 
 
 def test_several_workers_share_the_jobs_and_nothing_is_done_twice(

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import ExitStack
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wetread.errors import UsageError, WetreadError, expected
+from wetread.errors import UsageError, expected
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from wetread.pacs.facts import ResultFacts
-    from wetread.pacs.node import StudyAnswer
+    from wetread.pacs.answer import ReadStudies, StudyAnswer, StudyTask
     from wetread.pacs.store import StoredObject
-    from wetread.reading.feed import Source
+    from wetread.reading.feed import ReadFailure, Source
     from wetread.reading.organs import Segmented
     from wetread.reading.read import ReadResult
-    from wetread.settings import NodeRule, NodeSettings
+    from wetread.settings import NodeSettings, Settings
 
-__all__ = ["app", "result_facts", "study_reader"]
+__all__ = ["app", "study_reader"]
+
+_BATCH = 8
+"""Images read together: twice as many are decoded ahead, and those of a large detector take 40 MB each."""
 
 app = typer.Typer(
     name="node", help="Receive DICOM studies, read them, send the results back.", invoke_without_command=True
@@ -35,13 +36,18 @@ _FOLDER = typer.Option("--folder", help="Folder of the node [node.folder].")
 
 
 @app.callback()
-def start(
+def command(
     context: typer.Context,
     folder: Annotated[Path | None, _FOLDER] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on [node.host].")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one [node.port].")] = None,
     title: Annotated[str | None, typer.Option(help="AE title [node.title].")] = None,
     receive_only: Annotated[bool, typer.Option("--receive-only", help="Store objects and read nothing.")] = False,
+    service: Annotated[
+        bool,
+        typer.Option("--service", help="Put studies into the worklist of `wetread serve`, whose workers read them."),
+    ] = False,
+    with_parent: Annotated[bool, typer.Option("--with-parent", help="Stop with the parent.", hidden=True)] = False,
 ) -> None:
     """Receive DICOM studies, read them by the rules of the settings, send the results back.
 
@@ -53,24 +59,41 @@ def start(
         return
     from wetread.cli.console import stdout
     from wetread.pacs.node import Node
-    from wetread.pacs.results import PICTURE_KINDS
+    from wetread.settings import load_settings
 
+    if receive_only and service:
+        raise UsageError(expected("one of --receive-only and --service", "both", "leave one out"))
     flags = {"node.folder": folder, "node.host": host, "node.port": port, "node.title": title}
-    settings = _settings(flags)
-    shown = any(kind in PICTURE_KINDS for remote in settings.remotes.values() for kind in remote.results)
-    node = Node(settings, None if receive_only else study_reader(pictures=shown))
+    settings = load_settings(flags)
     ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    try:
-        found = node.start()
-        reads = "reads nothing" if receive_only else f"{len(settings.rules)} rules"
-        line = f"{settings.title} listens on {settings.host}:{found}, {reads}, folder {settings.folder}"
+    with ExitStack() as stack:
+        if service:
+            node = Node(settings.node, _reception(settings, stack))
+        else:
+            node = Node(settings.node, None if receive_only else study_reader(), apart=True)
+        stack.callback(node.stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ended.set())
+        if with_parent:
+            from wetread.service.server import stop_with_parent
+
+            stop_with_parent(ended)
+        found, chosen = node.start(), settings.node
+        reads = "reads nothing" if receive_only else f"{len(chosen.rules)} rules"
+        line = f"{chosen.title} listens on {chosen.host}:{found}, {reads}, folder {chosen.folder}"
         stdout().print(line, markup=False, soft_wrap=True)
         stdout().print("Research use only. Not a diagnosis.", style="dim")
         ended.wait()
-    finally:
-        node.stop()
+
+
+def _reception(settings: Settings, stack: ExitStack) -> ReadStudies:
+    """Has studies read by the workers of the service."""
+    from wetread.service.context import open_service
+    from wetread.service.reception import Reception
+
+    service = open_service(settings)
+    stack.callback(service.close)
+    return Reception(service)
 
 
 @app.command("explain")
@@ -150,37 +173,32 @@ def letters_command(
 
 
 class study_reader:  # noqa: N801 - a function with a memory
-    """Reads studies for the node; every reader is loaded once.
+    """Reads studies for the node; every reader is loaded once."""
 
-    ``pictures`` False: no heat maps, for a node whose remotes take none; its results then have no picture of one.
-    """
-
-    def __init__(self, *, pictures: bool = True) -> None:
-        self.pictures = pictures
+    def __init__(self) -> None:
         self._readers: dict[str, Any] = {}
         self._segmenters: dict[str, Any] = {}
 
-    def __call__(self, rule: NodeRule, images: Sequence[StoredObject]) -> StudyAnswer:
-        """Read the images of one study by the reader of ``rule``, and find their organs by its segmenter."""
-        from wetread.pacs.node import StudyAnswer
-        from wetread.reading.feed import ReadFailure, Source
+    def __call__(self, tasks: Sequence[StudyTask]) -> Iterator[StudyAnswer]:
+        """Read studies of one rule by its reader, all in one stream, and find their organs by its segmenter."""
+        from wetread.pacs.answer import StudyAnswer
+        from wetread.reading.feed import Source
         from wetread.reading.read import ReadOptions, read_images
 
+        rule, pictures = tasks[0].rule, tasks[0].pictures
+        if rule is None:
+            yield from (StudyAnswer() for _ in tasks)
+            return
         options = ReadOptions(
-            operating_point=rule.operating_point, batch_size=4, heatmaps=rule.heat_maps, pictures=self.pictures
+            operating_point=rule.operating_point, batch_size=_BATCH, heatmaps=rule.heat_maps, pictures=pictures
         )
-        sources = [Source(one.path, f"image {number}") for number, one in enumerate(images, start=1)]
-        results = list(read_images(self._reader(rule.reader), sources, options))
-        organs = self._organs(rule.segmenter, sources)
-        pairs = list(zip(images, results, strict=True))
-        return StudyAnswer(
-            facts=[
-                (stored, result_facts(one, organs.get(stored.path)))
-                for stored, one in pairs
-                if not isinstance(one, ReadFailure)
-            ],
-            failures=[one.message for one in results if isinstance(one, ReadFailure)],
-        )
+        studies = [
+            [Source(one.path, f"image {number}") for number, one in enumerate(task.images, start=1)] for task in tasks
+        ]
+        results = read_images(self._reader(rule.reader), chain.from_iterable(studies), options)
+        for task, sources in zip(tasks, studies, strict=True):
+            found = list(islice(results, len(sources)))
+            yield _answer(task.images, found, self._organs(rule.segmenter, sources))
 
     def _organs(self, name: str, sources: Sequence[Source]) -> dict[Path, Segmented]:
         """By file; an image that cannot be read is told of by its reader."""
@@ -211,46 +229,21 @@ class study_reader:  # noqa: N801 - a function with a memory
         return self._segmenters[name]
 
 
-def result_facts(result: ReadResult, organs: Segmented | None = None) -> ResultFacts:
-    """What the result objects of one image are made from: the record, its pictures as arrays, and its organs."""
-    import io
+def _answer(
+    images: Sequence[StoredObject], results: Sequence[ReadResult | ReadFailure], organs: dict[Path, Segmented]
+) -> StudyAnswer:
+    """What one study gave."""
+    from wetread.pacs.answer import StudyAnswer
+    from wetread.pacs.drawing import Organs, result_facts
+    from wetread.reading.feed import ReadFailure
 
-    import numpy as np
-    from PIL import Image
-
-    from wetread.explain.overlay import overlay
-    from wetread.pacs.facts import ResultFacts
-
-    read, masks, segmenter = result.read, {}, None
-    if organs is not None:
-        masks, segmenter = organs.masks, organs.reading.model
-        if not read.measures and read.gate.passed:
-            read = read.model_copy(update={"measures": organs.reading.measures})
-    if result.film_png is None:
-        return ResultFacts(read=read, masks=masks, segmenter=segmenter)
-    film = np.asarray(Image.open(io.BytesIO(result.film_png)).convert("L"))
-    heat = {}
-    for label, png in result.heatmaps.items():
-        small = Image.fromarray(_heat_of(np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))))
-        heat[label] = np.asarray(small.resize((film.shape[1], film.shape[0]), Image.Resampling.BILINEAR))
-    overlays = {label: overlay(film, one) for label, one in heat.items()}
-    return ResultFacts(read=read, film=film, heat=heat, overlays=overlays, masks=masks, segmenter=segmenter)
-
-
-def _heat_of(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The heat, 0-1 in steps of 1/255, that a picture shows: the colours of the scale are all different."""
-    import numpy as np
-
-    from wetread.explain.overlay import colour_scale
-
-    scale = np.ascontiguousarray(colour_scale()).view(np.uint32)[:, 0]
-    order = np.argsort(scale)
-    words = np.ascontiguousarray(picture).view(np.uint32)[..., 0]
-    level = order[np.searchsorted(scale[order], words).clip(0, len(scale) - 1)]
-    if not np.array_equal(scale[level], words):
-        raise WetreadError(expected("a heat map in the colours of the scale", "others", "read the film again"))
-    found: NDArray[np.float32] = (level / 255).astype(np.float32)
-    return found
+    facts = []
+    for stored, result in zip(images, results, strict=True):
+        if not isinstance(result, ReadFailure):
+            drawn = organs.get(stored.path)
+            found = None if drawn is None else Organs(drawn.masks, drawn.reading.measures, drawn.reading.model)
+            facts.append((stored, result_facts(result.read, result.film_png, result.heatmaps, found)))
+    return StudyAnswer(facts, [one.message for one in results if isinstance(one, ReadFailure)])
 
 
 def _lines(study: str, verdicts: Sequence[Any]) -> list[str]:

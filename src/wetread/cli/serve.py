@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,10 @@ def command(
     worker: Annotated[
         bool, typer.Option("--worker/--no-worker", help="Run a worker too; --no-worker where `wetread worker` runs.")
     ] = True,
+    node: Annotated[
+        bool | None,
+        typer.Option("--node/--no-node", help="Also receive studies by DICOM into the worklist [service.node]."),
+    ] = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="Certificate, PEM.", metavar="FILE")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.", metavar="FILE")] = None,
     insecure_bind: Annotated[
@@ -67,7 +72,9 @@ def command(
 
     address = Address(host, port, tls_certificate, tls_key)
     check_address(address, insecure_bind)
-    flags = {"service.root": root, "service.database_url": database_url, "service.reader": reader}
+    flags = {
+        "service.root": root, "service.database_url": database_url, "service.reader": reader, "service.node": node
+    }  # fmt: skip
     settings = load_settings(flags)
     language = chosen_language(language_model_url, language_model)
     openid = openid_connect(oidc_issuer, oidc_client, oidc_redirect)
@@ -77,6 +84,10 @@ def command(
         stack.callback(service.close)
         if worker:
             stack.enter_context(EmbeddedWorker(service, settings))
+        if settings.service.node:
+            from wetread.service.receiver import Receiver
+
+            service = replace(service, receiver=stack.enter_context(Receiver(service.catalog, settings)))
         sys.stdout.write(f"{login_address(service, address)}\n")
         sys.stdout.write("Open it in a browser of this machine: it logs in once. Stop with Ctrl-C.\n")
         sys.stdout.flush()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -251,7 +252,7 @@ def associated(
     Raises:
         PeerUnreachable: none.
     """
-    from pynetdicom import AE
+    from pynetdicom import AE, evt
 
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it would say is in our errors
     entity = AE(ae_title=title)
@@ -263,6 +264,7 @@ def associated(
     extra = dict(options or {})
     if remote.tls is not None:
         extra["tls_args"] = (_trusting(remote), remote.host)
+    extra["evt_handlers"] = [*extra.get("evt_handlers", ()), (evt.EVT_CONN_OPEN, _without_delay)]
     association = entity.associate(remote.host, remote.port, ae_title=remote.title or "ANY-SCP", **extra)
     if not association.is_established:
         rejected = "it rejected the association" if association.is_rejected else "no association"
@@ -272,6 +274,13 @@ def associated(
     finally:
         if association.is_established:
             association.release()
+
+
+def _without_delay(event: Any) -> None:
+    """Send at once: an object goes out as command and data, and the second would wait 40 ms for an acknowledgement."""
+    connection = event.assoc.dul.socket.socket
+    if connection is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _trusting(remote: NodeRemote) -> ssl.SSLContext:

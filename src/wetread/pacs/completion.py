@@ -7,11 +7,12 @@ is remembered as a count of arrivals, so that an image that arrives while its st
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from wetread.pacs.ledger import Change, Ledger
 
-__all__ = ["MAX_TRIES", "DueStudy", "due_studies", "mark_done", "mark_failed"]
+__all__ = ["MAX_TRIES", "DueStudy", "done", "due_studies", "failed"]
 
 MAX_TRIES = 5
 """After so many failures a study waits for a new image or for a person."""
@@ -40,8 +41,8 @@ def due_studies(ledger: Ledger, quiet_s: float, now: float | None = None) -> lis
     return [DueStudy(*row) for row in rows]
 
 
-def mark_done(ledger: Ledger, due: DueStudy, **detail: object) -> None:
-    """The study was read as it stood when it was taken up."""
+def done(due: DueStudy, **detail: object) -> Callable[[Change], None]:
+    """What records that the study was read as it stood when it was taken up."""
 
     def change(tx: Change) -> None:
         tx.execute(
@@ -50,14 +51,14 @@ def mark_done(ledger: Ledger, due: DueStudy, **detail: object) -> None:
         )
         tx.event("study read", study=due.study, objects=due.arrivals, **detail)
 
-    ledger.write(change)
+    return change
 
 
-def mark_failed(ledger: Ledger, due: DueStudy, error: str) -> None:
-    """The study could not be read; it is tried again later, at most :data:`MAX_TRIES` times."""
+def failed(due: DueStudy, error: str) -> Callable[[Change], None]:
+    """What records that the study could not be read; it is tried again later, at most :data:`MAX_TRIES` times."""
 
     def change(tx: Change) -> None:
         tx.execute("UPDATE studies SET tries = tries + 1, error = ? WHERE study = ?", (error, due.study))
         tx.event("study failed" if due.tries + 1 < MAX_TRIES else "study given up", study=due.study, error=error)
 
-    ledger.write(change)
+    return change

@@ -14,7 +14,7 @@ from wetread.pacs.commitment import MAX_OBJECTS
 from wetread.pacs.routing import READABLE
 from wetread.pacs.structured_report import FINDING_CODES
 
-__all__ = ["conformance_statement"]
+__all__ = ["MATCHING", "conformance_statement"]
 
 _HEAD = """\
 # DICOM Conformance Statement
@@ -36,7 +36,8 @@ This text is made by `python -m wetread.pacs.conformance` from the tables that t
 | Study Root Query/Retrieve, MOVE | yes | no |
 | Unified Procedure Step, Pull | yes | no |
 
-DICOMweb as a client: QIDO-RS (studies), WADO-RS (studies), STOW-RS; redirects are not followed.
+DICOMweb as a client: QIDO-RS (studies), WADO-RS (studies), STOW-RS; redirects are not followed. As an origin server:
+the Worklist Service (UPS-RS) of section 10, and WADO-RS of the reports that it tells of.
 
 ## 2. Association policies
 """
@@ -116,8 +117,63 @@ The node is a performer that pulls (IHE AI Workflow, RAD-81, 82, 84 and 85) from
 | N-SET | Performed Procedure Sequence with station, times and Output Information Sequence; why it was cancelled |
 
 A study that is not in the node is fetched by C-GET from the remote whose AE title the workitem names, if the settings
-know it, and else from the remote of the worklist. Workitems are not created, subscribed to, or served.
+know it, and else from the remote of the worklist. The node itself does not create, subscribe to or serve workitems.
 """
+
+_WORKLIST = """
+## 10. Worklist Service (UPS-RS) as origin server
+
+`wetread serve` manages and performs workitems at `/dicom-web` (PS3.18 chapter 11; IHE AI Workflow, RAD-80 to 85, 88).
+
+| transaction | address | success | failure |
+|---|---|---|---|
+| Create | POST /workitems?UID | 201 with Location; a Warning says that something was added | 400, 409 |
+| Retrieve | GET /workitems/UID | 200 | 404, 406, 410 |
+| Update | POST /workitems/UID, ?UID of the transaction when claimed | 200 | 400, 404, 409, 410 |
+| Change State | PUT /workitems/UID/state | 200; a Warning says that it is in that state already | 400, 404, 409, 410 |
+| Request Cancellation | POST /workitems/UID/cancelrequest | 202 | 404, 409, 410 |
+| Search | GET /workitems | 200, 204, 206 with the number of further results | 400 |
+| Retrieve (WADO-RS) | GET /studies/UID/series/UID, and /instances/UID | 200 | 404 |
+| Subscribe, Unsubscribe, Suspend, Open Notification Connection | | not offered | 501 |
+
+Besides: 401, 403, 413 (a body above 1 MiB, or without its length), 415, 429, 503. A transaction UID that is missing or
+wrong is 400, as is an update in a final state; what the state does not allow is 409. Errors carry the Warning that
+PS3.18 prescribes, and in their JSON the DIMSE status (C300 to C312).
+
+| what | value |
+|---|---|
+| media types | application/dicom+json, also as application/json; no XML, no bulk data |
+| authentication | `Authorization: Bearer TOKEN`; scope `read` to look, `write` for the rest |
+| character set | ISO_IR 192 |
+| matching | {matching} |
+| matching types | single value, list of UIDs or states, wild card (in either case), range of times, universal |
+| offset and limit | 100 at once, at most 200; ordered by creation |
+| fuzzy matching | not supported, which a Warning says |
+| added at creation | attributes of type 2 that were left out (empty); Worklist Label |
+| added at each change | Scheduled Procedure Step Modification DateTime |
+| kept | until their study is deleted; from then on 410 |
+
+What becomes of a workitem:
+
+- It asks for the read of one study: that of Study Instance UID (0020,000D), or the only one of its Input Information
+  Sequence; and of that patient, where Patient ID is given. Worklist Label is the worklist of the service.
+- The service performs it if Scheduled Station Name Code Sequence is empty or has the code value WETREAD, as soon as
+  the study is in that worklist, the start has come, and Input Readiness State is not INCOMPLETE. Others may claim it
+  before.
+- Scheduled Processing Parameters Sequence may name the reader and its operating point: items of value type TEXT whose
+  concept is (reader, 99WETREAD) or (operating_point, 99WETREAD). Others are refused.
+- It is COMPLETED when no read is open and at least one was made; Output Information Sequence has a report
+  (Comprehensive 3D SR) for each, with the address of its series in WADO-RS Retrieval Sequence; Comments on the
+  Performed Procedure Step says how many images were not read. It is CANCELED when none was, with the reason.
+- A cancellation that its requester or an admin asks for is carried out unless somebody else performs it, who cannot be
+  told (C312). A performer that cancels without a reason gets (110513, DCM, Discontinued for unspecified reason).
+"""
+MATCHING = (
+    *("SOPInstanceUID", "ProcedureStepState", "StudyInstanceUID", "InputInformationSequence.StudyInstanceUID"),
+    *("PatientID", "PatientName", "ProcedureStepLabel", "WorklistLabel", "ScheduledProcedureStepPriority"),
+    *("InputReadinessState", "ScheduledProcedureStepStartDateTime"),
+)
+"""What the service matches in workitems; a test of it compares."""
 
 
 def conformance_statement() -> str:
@@ -133,7 +189,8 @@ def conformance_statement() -> str:
         idle=limits.idle_s,
         objects=MAX_OBJECTS,
     )
-    parts = [_HEAD, policies, _classes(), _syntaxes(), _RESULTS, _codes(), _queries()]
+    worklist = _WORKLIST.replace("{matching}", ", ".join(MATCHING))
+    parts = [_HEAD, policies, _classes(), _syntaxes(), _RESULTS, _codes(), _queries(), worklist]
     return "".join(parts)
 
 

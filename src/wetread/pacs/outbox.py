@@ -1,22 +1,23 @@
 """Results on their way out: kept until they arrive, tried again later, and never sent twice.
 
 Decided here: a result is known by its target and its instance UID, and that UID follows from the image and the
-reader, so that a second run finds it already there. A target that fails is tried again after 5 s, 10 s, 20 s and so
-on up to an hour; after 12 failures the job is a dead letter, which a person may send again.
+reader, so that a second run finds it already there. What was made together is enqueued in one transaction, and with
+it whatever its maker has to record. A target that fails is tried again after 5 s, 10 s, 20 s and so on up to an hour;
+after 12 failures the job is a dead letter, which a person may send again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wetread.pacs.ledger import Change, Ledger
 from wetread.provenance import atomic_file
 
-__all__ = ["MAX_TRIES", "Job", "Outbox", "Result"]
+__all__ = ["MAX_TRIES", "Job", "Letter", "Outbox", "Parcel", "Result"]
 
 MAX_TRIES = 12
 _FIRST_WAIT_S = 5.0
@@ -33,6 +34,24 @@ class Result:
     sop_instance: str
     data: bytes
     series: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """Bytes for some targets. ``kind``: ``store`` (a DICOM file) or ``fhir``; ``key``: its UID."""
+
+    kind: str
+    key: str
+    data: bytes
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Letters that go into the outbox together with what ``record`` writes; it is told how many jobs are new."""
+
+    letters: Sequence[Letter]
+    record: Callable[[Change, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +73,46 @@ class Outbox:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def add(self, results: Iterable[Result], targets: Iterable[str]) -> int:
-        """Keep ``results`` and enqueue each for every target; what is known already is left alone.
+    def keep(self, parcels: Sequence[Parcel]) -> list[int]:
+        """Keep what is in ``parcels`` and enqueue it; what is known already is left alone. All of it or nothing.
 
         Returns:
-            How many jobs are new.
+            How many jobs are new, by parcel.
         """
-        wanted: list[tuple[str, str, str]] = []
-        places = list(targets)
-        for result in results:
-            path = self.folder / f"{hashlib.sha256(result.sop_instance.encode()).hexdigest()}.dcm"
-            if not path.exists():  # the first run made it: a stable UID names the same bytes
-                with atomic_file(path) as part:
-                    part.write_bytes(result.data)
-            wanted += [(f"{target} {result.sop_instance}", target, path.name) for target in places]
-        return self._ledger.write(lambda change: sum(_insert(change, "store", *job) for job in wanted))
+        for letter in (letter for parcel in parcels for letter in parcel.letters):
+            path = self.folder / _file_name(letter.kind, letter.key)
+            if letter.targets and not path.exists():  # the first run made it: a stable UID names the same bytes
+                _write(path, letter.data)
+
+        def change(tx: Change) -> list[int]:
+            tx.sync(self.folder)
+            counts = []
+            for parcel in parcels:
+                counts.append(sum(_insert(tx, one.kind, one.key, to) for one in parcel.letters for to in one.targets))
+                parcel.record(tx, counts[-1])
+            return counts
+
+        return self._ledger.write(change)
+
+    def add(self, results: Iterable[Result], targets: Iterable[str]) -> int:
+        """Keep ``results`` and enqueue each for every target; returns how many jobs are new."""
+        places = tuple(targets)
+        letters = [Letter("store", one.sop_instance, one.data, places) for one in results]
+        return self.keep([Parcel(letters, _nothing)])[0]
 
     def add_bytes(self, kind: str, key: str, target: str, data: bytes) -> bool:
-        """Enqueue something that is no DICOM file, such as a commitment event or a FHIR bundle."""
-        path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.{kind}"
-        with atomic_file(path) as part:
-            part.write_bytes(data)
-        return bool(self._ledger.write(lambda change: _insert(change, kind, f"{target} {key}", target, path.name)))
+        """Enqueue something that is made anew each time, such as a commitment event; the last one counts."""
+        _write(self.folder / _file_name(kind, key), data)
+
+        def change(tx: Change) -> bool:
+            tx.sync(self.folder)
+            return bool(_insert(tx, kind, key, target))
+
+        return self._ledger.write(change)
+
+    def made(self, sop_instance: str) -> bool:
+        """Whether the object of that UID is a result of ours."""
+        return (self.folder / _file_name("store", sop_instance)).exists()
 
     def due(self, now: float | None = None) -> list[Job]:
         """Jobs to try now, oldest first."""
@@ -152,8 +189,21 @@ class Outbox:
         return arrived
 
 
-def _insert(change: Change, kind: str, key: str, target: str, payload: str) -> int:
+def _file_name(kind: str, key: str) -> str:
+    return f"{hashlib.sha256(key.encode()).hexdigest()}.{'dcm' if kind == 'store' else kind}"
+
+
+def _write(path: Path, data: bytes) -> None:
+    with atomic_file(path) as part:
+        part.write_bytes(data)
+
+
+def _insert(change: Change, kind: str, key: str, target: str) -> int:
     return change.execute(
         "INSERT OR IGNORE INTO jobs (key, kind, target, payload, next_at) VALUES (?, ?, ?, ?, 0)",
-        (key, kind, target, payload),
+        (f"{target} {key}", kind, target, _file_name(kind, key)),
     ).rowcount
+
+
+def _nothing(_: Change, _new: int) -> None:
+    return

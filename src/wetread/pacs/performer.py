@@ -24,8 +24,8 @@ __all__ = ["Perform", "Performer", "take_file"]
 
 _LOG = logging.getLogger("wetread.pacs")
 
-Perform = Callable[[str], tuple[list[Output], str]]
-"""Reads a study; returns what was made, and the reason where nothing could be."""
+Perform = Callable[[str], tuple[list[Output], str] | None]
+"""Reads a study; returns what was made, and the reason where nothing could be; None where it is not read yet."""
 
 
 class Performer:
@@ -83,7 +83,10 @@ class Performer:
         try:
             if not self._store.study(item.study):
                 self._fetch(name, item)
-            outputs, reason = self._perform(item.study)
+            performed = self._perform(item.study)
+            if performed is None:
+                return False
+            outputs, reason = performed
         except WetreadError as error:
             outputs, reason = [], str(error)[:300]
         try:

@@ -1,27 +1,51 @@
-"""All result objects of one image, as files ready to send."""
+"""All result objects of one image, as files ready to send, and who gets which."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wetread.errors import UsageError, expected
 from wetread.pacs.derived import encode, source_header
-from wetread.pacs.facts import ResultFacts
-from wetread.pacs.outbox import Result
+from wetread.pacs.facts import ResultFacts, instance_uid
+from wetread.pacs.outbox import Letter, Result
+from wetread.settings import NodeRemote
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["PICTURE_KINDS", "RESULT_KINDS", "build_results"]
+__all__ = ["PICTURE_KINDS", "RESULT_KINDS", "address_results", "build_results"]
 
 RESULT_KINDS = ("sr", "seg", "heat", "gsps", "sc", "pdf")
 """Structured report, organ masks, heat map, marks, picture, page."""
 PICTURE_KINDS = ("heat", "sc", "pdf")
 """Those that are made from the film and its heat map."""
+
+
+def address_results(
+    source: Path, facts: ResultFacts, remotes: Mapping[str, NodeRemote]
+) -> tuple[list[Result], list[Letter]]:
+    """Make what ``remotes`` take of the results of the image at ``source``; return the objects, and who gets what.
+
+    Raises:
+        ImageRefused: the header of the source cannot be derived from.
+    """
+    image = source_header(source)
+    wanted = [kind for kind in RESULT_KINDS if any(kind in remote.results for remote in remotes.values())]
+    results = _build(source, image, facts, wanted)
+    takers = {
+        kind: tuple(name for name, one in remotes.items() if kind in one.results and (one.port or one.web))
+        for kind in wanted
+    }
+    letters = [Letter("store", one.sop_instance, one.data, takers[one.kind]) for one in results]
+    if told := tuple(name for name, remote in remotes.items() if remote.fhir):
+        from wetread.pacs.fhir import fhir_json
+
+        letters.append(Letter("fhir", instance_uid(facts, image, "fhir"), fhir_json(facts.read, image), told))
+    return results, letters
 
 
 def build_results(source: Path, facts: ResultFacts, kinds: Sequence[str]) -> list[Result]:
@@ -36,9 +60,13 @@ def build_results(source: Path, facts: ResultFacts, kinds: Sequence[str]) -> lis
     for kind in kinds:
         if kind not in RESULT_KINDS:
             raise UsageError(expected(f"results among {', '.join(RESULT_KINDS)}", f"'{kind}'", "correct it"))
+    return _build(source, source_header(source), facts, kinds)
+
+
+def _build(source: Path, image: Dataset, facts: ResultFacts, kinds: Sequence[str]) -> list[Result]:
+    for kind in kinds:
         if kind in PICTURE_KINDS and facts.film is None:
             raise UsageError(expected(f"a film for the object '{kind}'", "none", "read with pictures"))
-    image = source_header(source)
     makers = _makers(facts, image)
     made: list[Result] = []
     for kind in kinds:

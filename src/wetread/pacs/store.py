@@ -34,7 +34,9 @@ _PER_FOLDER = 4096
 _CHECK_EVERY_BYTES = 4 << 20
 _READ_BYTES = 1 << 20
 _IMPLEMENTATION_CLASS = "2.25.302498158263105127352217409413517420921"
-_COLUMNS = "id, sop_instance, sop_class, transfer_syntax, digest, bytes, offset, path, study, series, modality, version"
+_COLUMNS = "id, sop_instance, sop_class, transfer_syntax, digest, bytes, offset, path, " + (
+    "study, series, modality, version, sender"
+)
 _PATH = 7
 """Of the columns, the place of the path, which is relative to the folder."""
 
@@ -57,7 +59,7 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One row of the index; the data set begins at ``offset`` of ``path``."""
+    """One row of the index; the data set begins at ``offset`` of ``path``, ``sender`` is who sent it first."""
 
     id: int
     sop_instance: str
@@ -71,6 +73,7 @@ class StoredObject:
     series: str
     modality: str
     version: int
+    sender: str = ""
 
 
 class Part:

@@ -28,7 +28,8 @@ __all__ = ["PULL", "Output", "Workitem", "Worklist", "new_transaction"]
 
 PUSH, PULL = "1.2.840.10008.5.1.4.34.6.1", "1.2.840.10008.5.1.4.34.6.3"
 _CHANGE_STATE = 1
-_IN_PROGRESS_ALREADY = 0xC302
+_TAKEN = (0xC301, 0xC302)
+"""To a claim of ours: the lock of another performer holds (PS3.4 table CC.1.1-2), or it is in progress already."""
 _PENDING = (0xFF00, 0xFF01)
 _MOST = 100
 
@@ -74,7 +75,7 @@ class Worklist:
     def claim(self, uid: str, transaction: str) -> bool:
         """Lock a workitem for us (N-ACTION, RAD-82); False where another performer was faster."""
         status = self._change(uid, transaction, "IN PROGRESS")
-        if status.get("Status") in (0, _IN_PROGRESS_ALREADY):
+        if status.get("Status") in (0, *_TAKEN):
             return bool(status.Status == 0)
         raise self._refused("a claim", status)
 

@@ -18,8 +18,9 @@ from wetread.service import accounts
 from wetread.service.accounts import Principal
 from wetread.service.audit_log import Actor
 from wetread.service.context import Service
+from wetread.service.dicom_json import is_uid
 from wetread.service.problems import Problem
-from wetread.service.tables import Draft, Job, Result, Study, StudyImage
+from wetread.service.tables import Draft, Job, ReportObject, Result, Study, StudyImage, Workitem
 
 __all__ = [
     "COOKIE",
@@ -35,8 +36,10 @@ __all__ = [
     "own_draft",
     "seen_image",
     "seen_job",
+    "seen_report_objects",
     "seen_result",
     "seen_study",
+    "seen_workitem",
 ]
 
 COOKIE = "wetread_session"
@@ -147,6 +150,48 @@ def seen_job(session: Session, who: Principal, job_id: str, *, change: bool = Fa
     if change and job.user_id != who.user_id and who.role != "admin":
         raise Problem("forbidden", "This job was asked for by somebody else.")
     return job
+
+
+def seen_workitem(session: Session, who: Principal, uid: str, *, change: bool = False) -> Workitem:
+    """A workitem of a worklist that this user sees; to ``change`` it, the user must have asked for it, or be an admin.
+
+    Raises:
+        Problem: ``not_found``, ``forbidden``; ``gone``: it was deleted with its study.
+    """
+    row = session.scalar(select(Workitem).where(Workitem.uid == uid)) if is_uid(uid) else None
+    if row is None or not who.sees(row.tray):
+        raise Problem("not_found", "No such workitem.")
+    if row.gone:
+        raise Problem("gone", "The workitem was deleted with its study.")
+    if change and row.user_id != who.user_id and who.role != "admin":
+        raise Problem("forbidden", "This workitem was asked for by somebody else.")
+    return row
+
+
+def seen_report_objects(
+    session: Session, who: Principal, uids: tuple[str, str, str]
+) -> list[tuple[ReportObject, Study]]:
+    """The DICOM reports of a study and series, or one ``(study, series, instance)`` of them, that this user sees.
+
+    Raises:
+        Problem: ``not_found``: none.
+    """
+    study, series, instance = uids
+    chosen = (
+        select(ReportObject, Study)
+        .join(Result, Result.id == ReportObject.result_id)
+        .join(StudyImage, StudyImage.id == Result.image_id)
+        .join(Study, Study.id == StudyImage.study_id)
+        .where(Study.study_uid == study, ReportObject.series_uid == series)
+        .order_by(ReportObject.uid)
+    )
+    if not all(is_uid(uid) for uid in (study, series, instance or study)):
+        raise Problem("not_found", "No such instance.")
+    rows = session.execute(chosen.where(ReportObject.uid == instance) if instance else chosen)
+    found = [(row, owner) for row, owner in rows if who.sees(owner.tray)]
+    if not found:
+        raise Problem("not_found", "No such instance.")
+    return found
 
 
 def own_draft(session: Session, who: Principal, study_id: str) -> Draft | None:

@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 from wetread.service.context import Service
 from wetread.service.limits import LOGIN_BURST, LOGIN_PER_S, RateLimit
 from wetread.service.pages import Pages
-from wetread.service.routes import images, openid, operations, pages, reports, results, sessions, studies
+from wetread.service.routes import images, openid, operations, pages, reports, results, sessions, studies, workitems
 from wetread.service.schemas import ErrorOut
 from wetread.service.web import Around, Metrics, answer_errors
 
@@ -24,6 +24,7 @@ ROUTERS = (
     images.router,
     results.router,
     reports.router,
+    workitems.router,
     operations.router,
 )
 
@@ -47,7 +48,7 @@ def build_app(service: Service) -> FastAPI:
         generate_unique_id_function=_operation_id,
         responses={status: {"model": ErrorOut} for status in _ERRORS},
     )
-    metrics = Metrics()
+    metrics = Metrics(receiver=service.receiver is not None)
     chosen = service.settings.service
     app.state.service, app.state.metrics, app.state.pages = service, metrics, Pages()
     app.state.rate = RateLimit(chosen.requests_per_s, 4 * chosen.requests_per_s)

@@ -5,6 +5,7 @@ Cards are read from disk when their files change; no torch is imported.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wetread.errors import expected
+from wetread.errors import WetreadError, expected
 from wetread.models.bundle import AUDIT_FILE, find_reader, list_bundles, load_any_card
 from wetread.models.card import Card, ReaderCard, SegmenterCard
 from wetread.service.problems import Problem
@@ -44,11 +45,14 @@ class Entry:
 
 
 class Catalog:
-    """The readers on the given shelves, and those that are named by folder."""
+    """The readers on the given shelves, and those that are named by folder.
 
-    def __init__(self, shelves: tuple[Path, ...], named: tuple[str, ...] = ()) -> None:
+    ``rules``: those that routing rules name, which may be missing until a study comes.
+    """
+
+    def __init__(self, shelves: tuple[Path, ...], named: tuple[str, ...] = (), rules: tuple[str, ...] = ()) -> None:
         self._shelves = shelves
-        self._named = named
+        self._named, self._rules = named, rules
         self._cards: dict[Path, tuple[float, Card]] = {}
         self._lock = threading.Lock()
 
@@ -58,6 +62,10 @@ class Catalog:
         for name in self._named:
             entry = self._at(find_reader(name, self._shelves))
             found.setdefault(entry.folder, entry)
+        for name in self._rules:
+            with contextlib.suppress(WetreadError):
+                entry = self._at(find_reader(name, self._shelves))
+                found.setdefault(entry.folder, entry)
         return sorted(found.values(), key=lambda entry: entry.card.name)
 
     def find(self, name: str) -> Entry:
@@ -66,7 +74,7 @@ class Catalog:
         Raises:
             Problem: ``not_found``.
         """
-        if name in self._named:
+        if name in (*self._named, *self._rules):
             return self._at(find_reader(name, self._shelves))
         for entry in self.entries():
             if name in (entry.card.name, entry.folder.name):

@@ -16,6 +16,7 @@ from wetread.settings import Settings
 if TYPE_CHECKING:
     from wetread.service.language import LanguageModel
     from wetread.service.openid import OpenIdConnect
+    from wetread.service.receiver import Receiver
 
 __all__ = ["Service", "database_url", "open_service"]
 
@@ -25,7 +26,7 @@ class Service:
     """One installation. ``root``: its folder; ``secure``: whether it is reached through TLS.
 
     ``language``: a model that may word answers anew; None, as usual, for none. ``openid``: who else may say who
-    somebody is.
+    somebody is. ``receiver``: the DICOM receiver beside it, where one runs.
     """
 
     settings: Settings
@@ -37,6 +38,7 @@ class Service:
     secure: bool = False
     language: LanguageModel | None = None
     openid: OpenIdConnect | None = None
+    receiver: Receiver | None = None
 
     @property
     def limits(self) -> Limits:
@@ -73,7 +75,8 @@ def open_service(
     database = open_database(database_url(settings))
     migrate(database)
     chosen = settings.service
-    catalog = Catalog((settings.paths.readers,), (chosen.reader, chosen.segmenter))
+    rules = {name for rule in settings.node.rules for name in (rule.reader, rule.segmenter) if name}
+    catalog = Catalog((settings.paths.readers,), (chosen.reader, chosen.segmenter), tuple(sorted(rules)))
     with start_lock(database):
         bell = Bell(database, root)  # its tables are made once, too
     return Service(settings, root, database, BlobStore(root), catalog, bell, secure, language, openid)

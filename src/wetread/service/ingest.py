@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,6 +20,7 @@ from wetread.service import audit_log
 from wetread.service.accounts import Principal
 from wetread.service.audit_log import Actor
 from wetread.service.blobs import Quarantined
+from wetread.service.claims import begin
 from wetread.service.context import Service
 from wetread.service.frames import frames_to_read
 from wetread.service.headers import ImageHeader, cut_frame, group_key, read_image_header
@@ -34,10 +36,16 @@ __all__ = ["Destination", "Ingested", "StudyGot", "frame_header", "ingest", "rea
 
 @dataclass(frozen=True)
 class Destination:
-    """Where an upload goes: which worklist, read by which reader."""
+    """Where an upload goes: which worklist, read by which reader.
+
+    ``asked``: what is asked of each image, where it is not the read of ``reader``; nothing is asked of images that
+    are only to be seen. ``sender``: the AE title that sent them, where they did not come as an upload.
+    """
 
     tray: str = "main"
     reader: str = ""
+    asked: tuple[Asked, ...] | None = None
+    sender: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,9 +76,11 @@ def ingest(
     """
     if not who.sees(to.tray):
         raise Problem("forbidden", "This worklist is not one of yours.")
-    asked = read_question(service, to.reader)
+    asked = (read_question(service, to.reader),) if to.asked is None else to.asked
     with contextlib.ExitStack() as stack:
         images, refused = _look(service, files, stack)
+        if to.sender:
+            images = [(file, replace(one, facts={**one.facts, "received_from": to.sender})) for file, one in images]
         if not images:
             first = refused[0] if refused else None
             message = first.message if first else "expected at least one image, got none"
@@ -79,7 +89,7 @@ def ingest(
         try:
             for file, _ in images:
                 service.blobs.keep(file)
-            got = _name(service, who, to.tray, asked, images, len(refused), request_id)
+            got = _name(service, who, to, asked, images, len(refused), request_id)
         except Exception:
             with contextlib.suppress(WetreadError):
                 forget_files(service, new)
@@ -91,8 +101,8 @@ def ingest(
 def _name(
     service: Service,
     who: Principal,
-    tray: str,
-    asked: Asked,
+    to: Destination,
+    asked: Sequence[Asked],
     images: Sequence[tuple[Quarantined, ImageHeader]],
     refused: int,
     request_id: str,
@@ -106,14 +116,17 @@ def _name(
         require_files(service.blobs, set(sizes))  # a deletion that was under way has ended by now
         studies, jobs = [], []
         for key, headers in sorted(group_key([header for _, header in images]), key=lambda group: group[0]):
-            study, got = _store(session, who, tray, key, headers)
+            study, got = _store(session, who, to.tray, key, headers)
             studies.append(got)
             wanted = {header.sha256 for header in headers if header.frames == 1}
             jobs += [job.id for job in _ask(session, study, wanted, asked, who)]
+        begin(service, session, [study.id for study in studies])
         whole = sum("frame" not in header.facts for _, header in images)
-        detail = {"studies": len(studies), "images": whole, "refused": refused}
+        detail: dict[str, Any] = {"studies": len(studies), "images": whole, "refused": refused}
         target = studies[0].id if len(studies) == 1 else ""
-        audit_log.append(session, Actor(who.name, request_id), "upload", target, detail)
+        detail |= {"sender": to.sender} if to.sender else {}
+        action = "receive" if to.sender else "upload"
+        audit_log.append(session, Actor(who.name, request_id), action, target, detail)
     return tuple(studies), tuple(jobs)
 
 
@@ -224,9 +237,10 @@ def _study(session: Session, who: Principal, tray: str, key: str, header: ImageH
     return session.scalars(select(Study).where(Study.tray == tray, Study.key == key).with_for_update()).one()
 
 
-def _ask(session: Session, study: Study, hashes: set[str], asked: Asked, who: Principal) -> list[Job]:
-    images = session.scalars(select(StudyImage).where(StudyImage.study_id == study.id, StudyImage.sha256.in_(hashes)))
-    jobs = [enqueue(session, asked, image, who.user_id) for image in list(images)]
-    if all(job.state == "done" for job in jobs) and study.status == "open":
+def _ask(session: Session, study: Study, hashes: set[str], asked: Sequence[Asked], who: Principal) -> list[Job]:
+    chosen = select(StudyImage).where(StudyImage.study_id == study.id, StudyImage.sha256.in_(hashes))
+    images = list(session.scalars(chosen)) if asked else []
+    jobs = [enqueue(session, one, image, who.user_id) for one in asked for image in images]
+    if asked and all(job.state == "done" for job in jobs) and study.status == "open":
         study.status = "read"
     return jobs

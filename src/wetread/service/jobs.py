@@ -16,6 +16,7 @@ from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from wetread.service.catalog import Entry, question_hash
+from wetread.service.fulfilment import settle
 from wetread.service.problems import Problem
 from wetread.service.tables import Job, Picture, Result, Study, StudyImage, new_id, now
 from wetread.service.upsert import insert_new
@@ -260,3 +261,4 @@ def _update_study(session: Session, image_id: str) -> None:
     is_open = any(states.get(state) for state in OPEN)
     study.status = "open" if is_open else "read" if states.get("done") else "failed"
     study.changed = now()
+    settle(session, study)

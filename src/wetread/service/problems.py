@@ -26,7 +26,9 @@ CODES: dict[str, tuple[int, str]] = {
     "forbidden": (403, "Ask for a role or a token that may do this."),
     "not_found": (404, "Check the identifier; it may be in a worklist that you do not see."),
     "not_allowed": (405, "Use a method that this address has."),
+    "not_acceptable": (406, "Accept application/dicom+json."),
     "conflict": (409, "Fetch it again and repeat the change on what is there now."),
+    "gone": (410, "It was deleted; ask for it anew under another identifier."),
     "too_large": (413, "Send less at once."),
     "unsupported": (415, "Send DICOM, PNG, JPEG or TIFF, or a ZIP of them."),
     "refused": (422, "Correct the file and send it again."),
@@ -34,6 +36,7 @@ CODES: dict[str, tuple[int, str]] = {
     "locked_out": (429, "Wait, then log in with the right password."),
     "too_many": (429, "Wait as many seconds as Retry-After says."),
     "internal": (500, "Tell the administrator the request_id; the log has the place."),
+    "not_offered": (501, "See the DICOM conformance statement for what is offered."),
     "disk_full": (507, "Free some space; nothing half-written was left."),
     "unavailable": (503, "Try again in a few seconds."),
 }
@@ -41,15 +44,21 @@ CODES: dict[str, tuple[int, str]] = {
 
 
 class Problem(WetreadError):
-    """An error with a code of :data:`CODES`. ``retry_after_s``: when it makes sense to try again."""
+    """An error with a code of :data:`CODES`. ``retry_after_s``: when it makes sense to try again.
 
-    def __init__(self, code: str, message: str, hint: str = "", retry_after_s: int | None = None) -> None:
+    ``warning``: the text that PS3.18 prescribes for the header ``Warning`` of a DICOMweb service.
+    """
+
+    def __init__(
+        self, code: str, message: str, hint: str = "", retry_after_s: int | None = None, *, warning: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.status, usual = CODES[code]
         self.message = message
         self.hint = hint or usual
         self.retry_after_s = retry_after_s
+        self.warning = warning
 
 
 _OF: tuple[tuple[type[WetreadError], str], ...] = (

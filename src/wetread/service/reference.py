@@ -14,7 +14,7 @@ __all__ = ["api_page"]
 
 _HEAD = "<!-- Made from the OpenAPI document: see tests/service/test_reference.py. -->"
 _INTRODUCTION = (
-    "Everything is below `/api/v1`; the OpenAPI 3.1 document, from which clients are made, is at "
+    "Everything but `/dicom-web` is below `/api/v1`; the OpenAPI 3.1 document, from which clients are made, is at "
     "`/api/v1/openapi.json`. Times are seconds since 1970 in UTC. A browser logs in with `POST /session` and sends "
     "its cookie, and with everything that changes something the header `X-CSRF-Token`; a program sends "
     "`Authorization: Bearer TOKEN`. A token needs the scope `read` to look, `write` for the rest, `admin` for what "

@@ -27,6 +27,7 @@ __all__ = [
     "Job",
     "LoginToken",
     "Picture",
+    "ReportObject",
     "Result",
     "Session",
     "Study",
@@ -34,6 +35,7 @@ __all__ = [
     "Token",
     "User",
     "Value",
+    "Workitem",
     "new_id",
     "now",
 ]
@@ -162,6 +164,7 @@ class Study(Base):
         Index("ix_studies_all", "urgency", "created", "id"),
         Index("ix_studies_status", "status", "urgency", "created", "id"),
         Index("ix_studies_changed", "changed"),
+        Index("ix_studies_uid", "study_uid"),
     )
 
     id: Mapped[str] = mapped_column(_ID, primary_key=True, default=new_id)
@@ -191,7 +194,8 @@ class StudyImage(Base):
     """One image of a study. ``facts``: what the header says, as plain JSON.
 
     A file of several frames is an image with ``frames`` in its facts; a frame of it that is read is an image too, with
-    the number of that file, and ``frame`` and ``frame_of`` (the sha256 of the file) in its facts.
+    the number of that file, and ``frame`` and ``frame_of`` (the sha256 of the file) in its facts. ``received_from``:
+    the AE title that sent it, where it came by DICOM.
     """
 
     __tablename__ = "images"
@@ -265,6 +269,59 @@ class Job(Base):
     created: Mapped[float] = mapped_column(default=now)
     started: Mapped[float | None] = mapped_column()
     finished: Mapped[float | None] = mapped_column()
+
+
+class Workitem(Base):
+    """A Unified Procedure Step (PS3.4 annex CC) that another system asked for: read one study.
+
+    ``dataset`` is its DICOM JSON but for UIDs, state and ``lock``, the transaction UID that only its performer knows.
+    ``ours``: this service is to perform it, or does; ``study_id`` and ``question`` then say which reads it waits for.
+    ``gone``: deleted with its study; nothing but the UID is left. It is not begun before ``start``.
+    """
+
+    __tablename__ = "workitems"
+    __table_args__ = (
+        Index("ix_workitems_waiting", "state", "study_uid"),
+        Index("ix_workitems_order", "created", "id"),
+        Index("ix_workitems_study", "study_id"),
+    )
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True, default=new_id)
+    uid: Mapped[str] = mapped_column(String(64), unique=True)
+    tray: Mapped[str] = mapped_column(String(64))
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    state: Mapped[str] = mapped_column(String(16), default="SCHEDULED")
+    gone: Mapped[bool] = mapped_column(default=False)
+    lock: Mapped[str | None] = mapped_column(String(64))
+    ours: Mapped[bool] = mapped_column()
+    study_uid: Mapped[str] = mapped_column(String(64))
+    patient_id: Mapped[str] = mapped_column(String(64), default="")
+    patient_name: Mapped[str] = mapped_column(String(400), default="")
+    label: Mapped[str] = mapped_column(String(64))
+    priority: Mapped[str] = mapped_column(String(16))
+    readiness: Mapped[str] = mapped_column(String(16))
+    start: Mapped[float] = mapped_column()
+    reader: Mapped[str] = mapped_column(String(256), default="")
+    operating_point: Mapped[str] = mapped_column(String(64), default="")
+    study_id: Mapped[str | None] = mapped_column(ForeignKey("studies.id", ondelete="SET NULL"))
+    question: Mapped[str | None] = mapped_column(_HASH)
+    dataset: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created: Mapped[float] = mapped_column(default=now)
+    begun: Mapped[float | None] = mapped_column()
+
+
+class ReportObject(Base):
+    """A DICOM report of a result, named when a workitem told of it and made when it is first fetched.
+
+    ``uid``: its SOP Instance UID. ``sha256``: the file, once it was made, so that it is the same for ever after.
+    """
+
+    __tablename__ = "report_objects"
+
+    uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    series_uid: Mapped[str] = mapped_column(String(64))
+    result_id: Mapped[str] = mapped_column(ForeignKey("results.id", ondelete="CASCADE"), index=True)
+    sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
 
 
 class Feedback(Base):

@@ -97,6 +97,7 @@ def _read(service: Service, models: Models, task: Task) -> Iterator[Found | Fail
     options = ReadOptions(
         operating_point=task.parameters.get("operating_point"),
         batch_size=max(1, len(task.images)),
+        heatmaps=task.parameters.get("heat_maps", True),
         pictures=True,
         budget_bytes=service.settings.imaging.budget_bytes,
     )

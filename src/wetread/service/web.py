@@ -11,7 +11,7 @@ import logging
 import secrets
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -24,7 +24,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from wetread.errors import WetreadError
 from wetread.service.problems import Problem, problem_of
 
-__all__ = ["CONTENT_SECURITY_POLICY", "Around", "Metrics", "answer_errors", "log_as_json"]
+if TYPE_CHECKING:
+    from wetread.pacs.standing import Standing
+
+__all__ = ["CONTENT_SECURITY_POLICY", "Around", "Metrics", "answer_errors", "dicom_warning", "log_as_json"]
 
 logger = logging.getLogger(__name__)
 access_log = logging.getLogger("wetread.service.access")
@@ -57,11 +60,19 @@ _UPLOADS, _BODY_BYTES = "/api/v1/uploads", 1 << 20
 """The one address that takes a large body, as it comes; any other body is read into memory."""
 _STATUS_CODES = {404: "not_found", 405: "not_allowed", 413: "too_large", 415: "unsupported"}
 
+_RECEIVER_FIGURES = {
+    "listening": "Whether the DICOM receiver takes associations",
+    "received": "Objects received by DICOM and kept",
+    "due": "Studies received by DICOM that are not answered yet",
+    "waiting": "Results that wait to be sent by DICOM",
+    "dead": "Results that could not be sent by DICOM (dead letters)",
+}
+
 
 class Metrics:
-    """What ``/metrics`` shows; one registry for each application."""
+    """What ``/metrics`` shows; one registry for each application. ``receiver``: one runs beside it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, receiver: bool = False) -> None:
         self.registry = CollectorRegistry()
         names = ["method", "route"]
         self.seconds = Histogram(
@@ -71,6 +82,15 @@ class Metrics:
         self.requests = Counter("wetread_requests", "Requests answered", [*names, "status"], registry=self.registry)
         self.jobs = Gauge("wetread_jobs", "Jobs by state", ["state"], registry=self.registry)
         self.studies = Gauge("wetread_studies", "Studies kept", registry=self.registry)
+        figures = _RECEIVER_FIGURES if receiver else {}
+        self._receiver = {
+            name: Gauge(f"wetread_receiver_{name}", text, registry=self.registry) for name, text in figures.items()
+        }
+
+    def show_receiver(self, standing: Standing) -> None:
+        """Show how the DICOM receiver stands."""
+        for name, gauge in self._receiver.items():
+            gauge.set(getattr(standing, name))
 
 
 class Around:
@@ -157,7 +177,16 @@ def answer_errors(app: FastAPI) -> None:
 
 async def _expected_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, WetreadError)  # noqa: S101  the handler of that class
-    return _answer(problem_of(error), _number(request))
+    problem = problem_of(error)
+    answer = _answer(problem, _number(request))
+    if problem.warning:
+        answer.headers["Warning"] = dicom_warning(request, problem.warning)
+    return answer
+
+
+def dicom_warning(request: Request, text: str) -> str:
+    """The value of a header ``Warning`` as DICOMweb writes it: 299, the address of the service, the text."""
+    return f"299 {request.base_url}dicom-web: {text}"
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

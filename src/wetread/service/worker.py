@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from wetread.errors import WetreadError
 from wetread.service import audit_log, jobs
 from wetread.service.audit_log import Actor
+from wetread.service.claims import begin_due
 from wetread.service.context import Service
 from wetread.service.jobs import Failure, Found, Lease
 from wetread.service.problems import Problem
@@ -83,8 +84,12 @@ class Worker:
             self._alarm.start()
 
     def sweep(self) -> None:
-        """Remove what cut-off uploads left."""
+        """Remove what cut-off uploads left, and begin workitems whose time has come."""
         self.service.blobs.sweep()
+        try:
+            begin_due(self.service)
+        except Problem:
+            logger.warning("workitems could not be begun; trying again in a minute")
 
     def _do(self, batch: Sequence[Job], images: dict[str, tuple[str, str]]) -> None:
         with self._heartbeat([job.id for job in batch]):

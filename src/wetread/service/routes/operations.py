@@ -32,7 +32,7 @@ def healthz() -> dict[str, str]:
 
 @health.get("/readyz")
 def readyz(service: Here) -> JSONResponse:
-    """Whether requests can be served: the database answers, is up to date, and the disk has room."""
+    """Whether requests can be served: the database answers, is up to date, the disk has room, the receiver listens."""
     checks = {"database": False, "disk": shutil.disk_usage(service.root).free > _ROOM_BYTES}
     try:
         with service.database.read() as session:
@@ -40,6 +40,8 @@ def readyz(service: Here) -> JSONResponse:
         checks["database"] = bool(revision(service.database))
     except WetreadError:
         checks["database"] = False
+    if service.receiver is not None:
+        checks["receiver"] = service.receiver.is_alive and service.receiver.standing().listening
     ready = all(checks.values())
     return JSONResponse({"status": "ready" if ready else "not ready", "checks": checks}, 200 if ready else 503)
 
@@ -54,6 +56,8 @@ def metrics(service: Here, request: Request) -> PlainTextResponse:
         shown.studies.set(session.scalar(select(func.count()).select_from(Study)) or 0)
     for state in JOB_STATES:
         shown.jobs.labels(state).set(states.get(state, 0))
+    if service.receiver is not None:
+        shown.show_receiver(service.receiver.standing())
     text = generate_latest(shown.registry).decode()
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
