@@ -167,6 +167,7 @@ def test_a_crash_between_claim_and_end_is_made_up_for(tmp_path: Path) -> None:
     with managed(tmp_path) as (manager, remote), performing(tmp_path, remote) as node:
         manager.schedule("1.2.3.1", str(manager.image.StudyInstanceUID))
         performer = node._performer
+        assert performer is not None
         performer._claim_new("manager", Worklist(remote, "WETREAD"))  # and then the power went
         assert manager.items["1.2.3.1"].ProcedureStepState == "IN PROGRESS"
         assert node.store.ledger.read("SELECT state, lock FROM workitems") == [("claimed", manager.locks["1.2.3.1"])]
@@ -177,6 +178,7 @@ def test_a_crash_between_claim_and_end_is_made_up_for(tmp_path: Path) -> None:
 def test_a_crash_before_the_claim_leaves_the_workitem_to_who_has_it(tmp_path: Path) -> None:
     with managed(tmp_path) as (manager, remote), performing(tmp_path, remote) as node:
         manager.schedule("1.2.3.1", str(manager.image.StudyInstanceUID))
+        assert node._performer is not None
         node._performer._remember("manager", Workitem("1.2.3.1", str(manager.image.StudyInstanceUID)))
         manager.items["1.2.3.1"].ProcedureStepState, manager.locks["1.2.3.1"] = "IN PROGRESS", "2.25.9"
         node.work_once()
