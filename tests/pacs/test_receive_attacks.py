@@ -81,10 +81,30 @@ def test_silent_sockets_and_idle_associations_keep_nobody_out(tmp_path: Path) ->
         idle = [RawPeer(node) for _ in range(60)]
         assert echoscu(node).returncode == 0
         assert resident_mib() - before < 50
-        assert node.server.connections <= 80
+        assert node.server.connections <= 4 * 16 + 60
         for peer in idle:
             peer.close()
         for connection in silent:
+            connection.close()
+
+
+def test_a_burst_of_openings_is_served_and_what_stays_silent_gives_way(tmp_path: Path) -> None:
+    """A sender with 32 associations opens them at once; eight silent sockets are too many a moment later."""
+    with running(tmp_path / "node", half_open_per_address=8) as node:
+        burst = [node.connect() for _ in range(30)]
+        time.sleep(0.3)
+        assert node.server.connections == 30
+        further = [node.connect() for _ in range(2)]
+        deadline = time.monotonic() + 10
+        while node.server.connections < 32 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        one_too_many = node.connect()  # four times as many as may stay: even so soon the first one goes
+        assert hung_up(burst[0])
+        time.sleep(1.1)
+        late = node.connect()
+        assert hung_up(burst[1])
+        assert echoscu(node).returncode == 0
+        for connection in (*burst, *further, one_too_many, late):
             connection.close()
 
 

@@ -26,6 +26,7 @@ __all__ = ["StorageServer", "server_tls"]
 _LOG = logging.getLogger("wetread.pacs")
 _BACKLOG = 256
 _STOP_WAIT_S = 10.0
+_MOMENT_S, _BURST = 1.0, 4
 _OUT_OF_FILES_PAUSE_S = 0.05
 
 
@@ -111,7 +112,10 @@ class StorageServer:
     def _take(self, connection: socket.socket, address: str) -> None:
         opening = [one for one in self._snapshot() if one.state == "opening" and one.address == address]
         if len(opening) >= self._limits.half_open_per_address:
-            self._evict(opening)
+            # A sender with many associations opens them all at once: those get a moment to say who they are.
+            before = time.monotonic() - _MOMENT_S
+            crowd = len(opening) >= _BURST * self._limits.half_open_per_address
+            self._evict(opening if crowd else [one for one in opening if one.since < before])
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association = Association(connection, address, self._store, self._policy, self._limits)
