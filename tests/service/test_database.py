@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 import threading
 from pathlib import Path
@@ -166,3 +167,32 @@ def test_a_line_is_hashed_with_the_one_before(database: Database) -> None:
 def test_an_opened_service_has_tables_and_private_folders(service: Service) -> None:
     assert (service.root / "wetread.db").is_file()
     assert service.root.stat().st_mode & 0o077 == 0
+
+
+def test_writers_of_two_processes_take_turns_and_neither_waits_for_one_that_hangs(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert database.file is not None
+    other = open_database(f"sqlite:///{database.file}")
+    order: list[str] = []
+
+    def second() -> None:
+        with other.write() as session:
+            order.append("second")
+            session.execute(select(User)).all()
+
+    thread = threading.Thread(target=second)
+    with database.write():
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+    monkeypatch.setattr("wetread.service.database._TURN_S", 0.05)
+    with database.file.with_suffix(".turn").open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # a process that hangs, with nothing written
+        with other.write() as session:
+            session.add(User(name="late", role="reader"))
+    with database.read() as session:
+        assert session.scalars(select(User.name)).all() == ["late"]
+    other.close()
