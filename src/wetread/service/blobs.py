@@ -69,12 +69,8 @@ class Quarantined:
             self._stream.write(chunk)
 
     def finish(self) -> None:
-        """Flush to the disk; nothing can be written afterwards."""
-        if self._stream.closed:
-            return
+        """Let others see all of it; nothing can be written afterwards. It is synced only when it is kept."""
         with disk_errors(self.path, DiskFull):
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
             self._stream.close()
 
     def discard(self) -> None:
@@ -112,10 +108,11 @@ class BlobStore:
             with disk_errors(target, DiskFull):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 new.path.chmod(0o400)
+                _sync(new.path)
                 new.path.replace(target)
                 # Renamed file and new folders are only there after a power cut if their folders reached the disk too.
                 for folder in (target.parent, target.parent.parent, self._blobs):
-                    _sync_folder(folder)
+                    _sync(folder)
         return Stored(new.sha256, new.size)
 
     def put(self, data: bytes) -> Stored:
@@ -162,8 +159,8 @@ class BlobStore:
         return len(stale)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
