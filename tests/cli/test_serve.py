@@ -48,7 +48,7 @@ def test_the_database_is_made_backed_up_restored_and_verified(cli: Cli, tmp_path
     from wetread.settings import load_settings
 
     root, copy, tar = tmp_path / "one", tmp_path / "two", tmp_path / "backup.tar"
-    assert cli("db", "migrate", "--root", root).stdout.strip() == "revision 0001"
+    assert cli("db", "migrate", "--root", root).stdout.strip() == "revision 0002"
     service = open_service(load_settings({"service.root": root}))
     assert login_address(service, Address()).startswith("http://127.0.0.1:8000/login?token=")
     stored = service.blobs.put(b"film")
