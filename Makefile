@@ -64,10 +64,11 @@ test: $(STAMP)  ## everything that CI runs: lint, types, layers, all tests
 	}
 	stage "lint" $(BIN)/ruff check .
 	stage "format" $(BIN)/ruff format --check .
-	stage "types" $(BIN)/mypy
+	stage "types" $(BIN)/mypy & types=$$!  # one core each
 	stage "layers" $(BIN)/python -m pytest -q tests/architecture
+	wait $$types
 	echo "== tests"
-	$(BIN)/python -m pytest -q -n $(JOBS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --ignore tests/architecture
 
 # The figures of results/, each by one command. KERMANY names the folder with train/ and test/.
 kermany: $(STAMP)  ## results/kermany.csv: three seeds of the recipe, baselines, published peers (hours)

@@ -45,6 +45,11 @@ class CliResult:
     stderr: str
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest: at the end it would keep one core busy and the others waiting."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/test_examples.py"))
+
+
 @pytest.fixture(autouse=True)
 def _own_user_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep user configuration, data and cache of the machine out of every test."""
